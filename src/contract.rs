@@ -1,0 +1,213 @@
+//! What the operator and the auth server agree on: ports, environment names, mounted files and
+//! the two documents the server reports back. Each is written once, here.
+
+use serde::{Deserialize, Serialize};
+
+/// The port of `/login` and `/validate`, the one that services written for the original call.
+pub const SERVICE_PORT: u16 = 5000;
+/// The port of `/livez`, `/readyz`, `/metrics` and `/status`. Never part of the Service.
+pub const OPS_PORT: u16 = 8081;
+
+/// The server image of this release.
+pub const SERVER_IMAGE: &str =
+    concat!("ghcr.io/authservice-operator/auth-server:", env!("CARGO_PKG_VERSION"));
+/// The image of a managed database that names none: it must hold `sh` and `mysqld` or `mariadbd`.
+pub const DATABASE_IMAGE: &str = "docker.io/library/mysql:9.7";
+/// The port of a managed database, and the default of an external one.
+pub const DATABASE_PORT: u16 = 3306;
+/// The database created when the resource or the environment names none.
+pub const DATABASE_NAME: &str = "auth";
+
+/// Environment variables the server reads. Every name also works with [`env::FILE_SUFFIX`]
+/// appended, its value then being the path of a file that holds the value; a single trailing
+/// newline of such a file is not part of the value.
+pub mod env {
+    /// Appended to any name below: the value is read from the file named instead.
+    pub const FILE_SUFFIX: &str = "_FILE";
+
+    /// Host name or address of the database. Required.
+    pub const MYSQL_HOST: &str = "MYSQL_HOST";
+    /// Port of the database; default 3306. A value such as `tcp://10.0.0.1:3306` comes from a
+    /// Kubernetes service link and is ignored.
+    pub const MYSQL_PORT: &str = "MYSQL_PORT";
+    /// Name of the database; default [`super::DATABASE_NAME`].
+    pub const MYSQL_DB: &str = "MYSQL_DB";
+    /// Account the server connects with. Required.
+    pub const MYSQL_USER: &str = "MYSQL_USER";
+    /// Password of that account. Required.
+    pub const MYSQL_PASSWORD: &str = "MYSQL_PASSWORD";
+    /// The HS256 key, at least 32 bytes (RFC 7518 §3.2). Either this or [`KEY_RING_DIR`].
+    pub const JWT_SECRET: &str = "JWT_SECRET";
+
+    /// Folder of the key ring, see [`super::key_ring`]. Either this or [`JWT_SECRET`].
+    pub const KEY_RING_DIR: &str = "KEY_RING_DIR";
+    /// Lifetime of a token, such as `24h` or `1h30m`; default 24 hours.
+    pub const TOKEN_TTL: &str = "TOKEN_TTL";
+    /// The `iss` claim of issued tokens; a token that carries another is refused, one that
+    /// carries none is not. Default `authservice`.
+    pub const TOKEN_ISSUER: &str = "TOKEN_ISSUER";
+    /// Comma-separated stored formats accepted besides Argon2 PHC strings: `plaintext`.
+    /// Default none.
+    pub const LEGACY_PASSWORD_FORMATS: &str = "LEGACY_PASSWORD_FORMATS";
+    /// `true` (default) replaces a verified password in an old format by its Argon2id hash.
+    pub const REHASH_PASSWORDS: &str = "REHASH_PASSWORDS";
+    /// Address of the public listener; default `0.0.0.0:5000`.
+    pub const LISTEN_ADDRESS: &str = "LISTEN_ADDRESS";
+    /// Address of the operations listener; default `0.0.0.0:8081`.
+    pub const OPS_ADDRESS: &str = "OPS_ADDRESS";
+    /// Most logins hashed at the same time; default the number of CPUs at hand, one less under a
+    /// CPU limit of two or more, so that hashing never uses up the quota `/validate` lives on.
+    pub const HASHING_THREADS: &str = "HASHING_THREADS";
+    /// How long a terminating server goes on accepting while endpoints are withdrawn; default `5s`.
+    /// Requests in flight get up to 20 s more: terminationGracePeriodSeconds must exceed the sum.
+    pub const DRAIN_DELAY: &str = "DRAIN_DELAY";
+
+    /// `migrate` only: an account that may create databases, accounts and tables.
+    /// Without it [`MYSQL_USER`] does what its own rights allow.
+    pub const MYSQL_ADMIN_USER: &str = "MYSQL_ADMIN_USER";
+    /// `migrate` only: password of [`MYSQL_ADMIN_USER`].
+    pub const MYSQL_ADMIN_PASSWORD: &str = "MYSQL_ADMIN_PASSWORD";
+    /// `migrate` only: `Managed` (default) creates table `user` when absent; `Existing` expects it.
+    pub const SCHEMA_MODE: &str = "SCHEMA_MODE";
+    /// `migrate` only: a JSON list of [`super::BootstrapUser`]; default empty.
+    pub const BOOTSTRAP_USERS: &str = "BOOTSTRAP_USERS";
+    /// `migrate` only: where the [`super::MigrationReport`] is written;
+    /// default `/dev/termination-log`, the kubelet's own default.
+    pub const TERMINATION_LOG: &str = "TERMINATION_LOG";
+    /// Filter and form of the logs: `RUST_LOG` syntax; JSON unless standard error is a terminal.
+    pub const RUST_LOG: &str = "RUST_LOG";
+}
+
+/// Where the operator mounts Secrets in the server's and the migration's containers.
+pub mod mount {
+    /// Folder of the key ring.
+    pub const KEY_RING: &str = "/etc/authservice/keys";
+    /// File with the password of the account in use.
+    pub const DATABASE_PASSWORD: &str = "/etc/authservice/database/password";
+    /// Folder of the admin credentials: files `username` and `password`. Migration only.
+    pub const DATABASE_ADMIN: &str = "/etc/authservice/database-admin";
+    /// Folder holding one folder for each bootstrap user, named by its place in the list, with
+    /// the file `password`. Absent when the user's Secret is. Migration only.
+    pub const BOOTSTRAP: &str = "/etc/authservice/bootstrap";
+}
+
+/// Entries of the key ring, as keys of a Secret and as file names of its mount.
+/// A key id (`kid`, RFC 7515 §4.1.4) is 1 to 64 letters, digits, `-` or `_`.
+pub mod key_ring {
+    /// `<kid>.key`: the raw bytes of an HS256 key.
+    pub const KEY: &str = ".key";
+    /// `<kid>.signs`: the instant (RFC 3339) from which this key signs; the newest signs,
+    /// keys without the entry only verify.
+    pub const SIGNS: &str = ".signs";
+    /// `<kid>.retire-after`: the instant (RFC 3339) after which the key verifies no more.
+    pub const RETIRE_AFTER: &str = ".retire-after";
+    /// The key id of a server that was given [`super::env::JWT_SECRET`] alone. In a ring that
+    /// holds no key of this name, a token that carries it is tried with every key, like one that
+    /// carries none: it was issued before the key became an entry of the ring.
+    pub const SINGLE_KEY_ID: &str = "default";
+    /// Fewest bytes of an HS256 key (RFC 7518 §3.2).
+    pub const MIN_KEY_BYTES: usize = 32;
+}
+
+/// The newest schema version this release creates and reads: the number of steps in
+/// `server::store::schema`.
+pub const SCHEMA_VERSION: i32 = 2;
+
+/// A user that `migrate` creates when no row with its e-mail exists; an existing row is left as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BootstrapUser {
+    /// Login name.
+    pub email: String,
+    /// The user's `admin` claim.
+    pub admin: bool,
+    /// File with the password; when absent the user is reported missing, not created.
+    pub password_file: std::path::PathBuf,
+}
+
+/// How far one attempt of `auth-server migrate` came. Written as JSON to the container's
+/// termination message (at most 4 KiB) on success and on failure.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationReport {
+    /// `SELECT VERSION()`; absent when the database was not reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_version: Option<String>,
+    /// Version of our own tables; 0 where rights do not allow them.
+    #[serde(default)]
+    pub schema_version: i32,
+    /// What this run created, in words for an Event: `database auth`, `account as_1f…_1`, `user a@b.c`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub created: Vec<String>,
+    /// Bootstrap users that do not exist because their password file is absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_users: Vec<String>,
+    /// What is off because a right is missing, in words for condition `FeaturesLimited`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
+    /// Why the attempt failed; absent on success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<MigrationError>,
+}
+
+/// Why a migration failed, ready for a condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationError {
+    /// The condition reason.
+    pub reason: DatabaseFault,
+    /// What is wrong in the database's own words, and the cure.
+    pub message: String,
+}
+
+/// What can be wrong between the server and its database. The names are condition reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DatabaseFault {
+    /// No connection: name not resolved, refused, timed out, or TLS failed.
+    DatabaseUnreachable,
+    /// The database refused the account: errors 1045, 1698, 4151 and their like.
+    CredentialsRejected,
+    /// The account lacks a right that is needed (1044, 1142, 1227, 1370 ...).
+    GrantMissing,
+    /// The database or a table that is needed does not exist (1049, 1146).
+    SchemaMissing,
+    /// Our tables are older than this release needs.
+    SchemaOutdated,
+    /// Table `user` lacks a column or has one of a type that cannot be used.
+    SchemaIncompatible,
+    /// Anything else the database said.
+    DatabaseError,
+}
+
+/// `GET /status` of the operations port: what this one pod has loaded, and how its database is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    /// Release of the server.
+    pub version: String,
+    /// Every key id that verifies, sorted.
+    pub key_ids: Vec<String>,
+    /// The key id that signs.
+    pub signing_key_id: String,
+    /// The database as this pod sees it.
+    pub database: DatabaseStatus,
+}
+
+/// The database as one pod sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseStatus {
+    /// The account in use.
+    pub account: String,
+    /// `SELECT VERSION()` of the last connection that worked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Version of our own tables as last read; 0 when there are none.
+    pub schema_version: i32,
+    /// What is wrong now; absent when all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<DatabaseFault>,
+    /// The database's own words for `fault`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
