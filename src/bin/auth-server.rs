@@ -1,0 +1,150 @@
+//! Command line of the auth server.
+
+use std::{
+    io::Read,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
+
+use authservice::{
+    server::{
+        self,
+        config::{self, Environment, MigrateConfig, ServeConfig},
+        migrate, passwords,
+    },
+    telemetry,
+};
+use clap::{Parser, Subcommand};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Exit code for a configuration that cannot be used, as of sysexits' `EX_CONFIG`.
+const BAD_CONFIGURATION: u8 = 78;
+
+/// Logs users in against a MySQL or MariaDB table and validates their tokens.
+///
+/// All configuration comes from environment variables; each also works with `_FILE` appended.
+#[derive(Parser)]
+#[expect(clippy::doc_markdown, reason = "the text is the program's help, where backticks would show")]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve `/login` and `/validate`.
+    Serve,
+    /// Bring the database to the schema this release needs, create what is missing, and report.
+    Migrate,
+    /// Ask a server on this machine whether it is ready.
+    Healthcheck,
+    /// Read a password from standard input and print its Argon2id hash.
+    Hash,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve => with_runtime(serve()),
+        Command::Migrate => with_runtime(run_migration()),
+        Command::Healthcheck => with_runtime(healthcheck()),
+        Command::Hash => hash(),
+    }
+}
+
+fn with_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // A name lookup that hangs must not keep the process.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            code
+        }
+        Err(error) => fail(&format!("no threads can be started: {error}")),
+    }
+}
+
+async fn serve() -> ExitCode {
+    let config = match ServeConfig::read(&Environment::of_process()) {
+        Ok(config) => config,
+        Err(faults) => return refuse(&faults),
+    };
+    telemetry::init();
+    match server::serve(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+async fn run_migration() -> ExitCode {
+    let config = match MigrateConfig::read(&Environment::of_process()) {
+        Ok(config) => config,
+        Err(faults) => return refuse(&faults),
+    };
+    telemetry::init();
+    let report = migrate::run(&config).await;
+    migrate::publish(&report, &config.termination_log);
+    if report.error.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+async fn healthcheck() -> ExitCode {
+    let mut address = match config::ops_address(&Environment::of_process()) {
+        Ok(address) => address,
+        Err(faults) => return refuse(&faults),
+    };
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    match tokio::time::timeout(Duration::from_secs(3), readyz(address)).await {
+        Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200") => ExitCode::SUCCESS,
+        Ok(Ok(answer)) => fail(answer.rsplit("\r\n").next().unwrap_or_default()),
+        Ok(Err(error)) => fail(&format!("{address} does not answer: {error}")),
+        Err(_) => fail(&format!("{address} does not answer within 3 s")),
+    }
+}
+
+async fn readyz(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.take(4096).read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+fn hash() -> ExitCode {
+    let mut password = Vec::new();
+    let limit = u64::try_from(passwords::MAX_PASSWORD_BYTES).unwrap_or(u64::MAX) + 2;
+    if let Err(error) = std::io::stdin().take(limit).read_to_end(&mut password) {
+        return fail(&format!("standard input cannot be read: {error}"));
+    }
+    if password.ends_with(b"\n") {
+        password.pop();
+    }
+    if password.is_empty() || password.len() > passwords::MAX_PASSWORD_BYTES {
+        return fail(&format!(
+            "the password must have 1 to {} bytes on standard input",
+            passwords::MAX_PASSWORD_BYTES
+        ));
+    }
+    match passwords::hash(&password) {
+        Ok(hash) => {
+            println!("{hash}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn refuse(faults: &config::Faults) -> ExitCode {
+    eprintln!("auth-server: {faults}");
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("auth-server: {message}");
+    ExitCode::FAILURE
+}

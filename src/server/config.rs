@@ -1,0 +1,413 @@
+//! Turns environment and files into configuration, reporting every fault at once.
+
+mod duration;
+mod source;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use secrecy::{SecretSlice, SecretString};
+
+pub(crate) use self::source::without_newline;
+pub use self::source::{Environment, Fault, Faults};
+use crate::contract::{self, BootstrapUser, env, key_ring};
+
+/// Where the signing keys come from.
+#[derive(Debug)]
+pub enum Keys {
+    /// One key for everything, from `JWT_SECRET`.
+    Single(SecretSlice<u8>),
+    /// A folder of keys, read again while the server runs.
+    Folder(PathBuf),
+}
+
+/// A database and the account to use it with.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Name of the database.
+    pub name: String,
+    /// The account to connect with.
+    pub account: Account,
+}
+
+/// A database account.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// User name, without host.
+    pub user: String,
+    /// Its password; may be empty.
+    pub password: SecretString,
+}
+
+/// What stored passwords are accepted and what becomes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordPolicy {
+    /// Rows that hold the password itself are accepted.
+    pub plaintext: bool,
+    /// A verified password in an old format is replaced by its Argon2id hash.
+    pub rehash: bool,
+}
+
+/// Everything `auth-server serve` needs.
+#[derive(Debug)]
+pub struct ServeConfig {
+    /// The database of users.
+    pub database: Database,
+    /// The signing keys.
+    pub keys: Keys,
+    /// Lifetime of issued tokens.
+    pub token_ttl: Duration,
+    /// The `iss` claim.
+    pub token_issuer: String,
+    /// Stored password formats.
+    pub passwords: PasswordPolicy,
+    /// Address of `/login` and `/validate`.
+    pub listen: SocketAddr,
+    /// Address of the operations endpoints.
+    pub ops: SocketAddr,
+    /// Most passwords hashed at the same time; `None` decides by the CPUs at hand.
+    pub hashing_threads: Option<usize>,
+    /// How long a terminating server goes on accepting.
+    pub drain_delay: Duration,
+}
+
+/// Who owns table `user`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaMode {
+    /// We create it when it is absent.
+    Managed,
+    /// It must be there and is never created.
+    Existing,
+}
+
+/// Everything `auth-server migrate` needs.
+#[derive(Debug)]
+pub struct MigrateConfig {
+    /// The database and the account the server will use.
+    pub database: Database,
+    /// An account with more rights, where one was given.
+    pub admin: Option<Account>,
+    /// Who owns table `user`.
+    pub schema_mode: SchemaMode,
+    /// Users to create.
+    pub bootstrap: Vec<BootstrapUser>,
+    /// Where the report goes.
+    pub termination_log: PathBuf,
+}
+
+impl ServeConfig {
+    /// Reads the configuration of `serve`.
+    ///
+    /// # Errors
+    /// Every fault found, each naming its variable and the cure.
+    pub fn read(environment: &Environment) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let database = database(environment, &mut faults);
+        let keys = keys(environment, &mut faults);
+        let token_ttl = token_ttl(environment, &mut faults);
+        let token_issuer =
+            environment.text(env::TOKEN_ISSUER, &mut faults).unwrap_or_else(|| "authservice".to_owned());
+        let passwords = passwords(environment, &mut faults);
+        let listen = address(environment, env::LISTEN_ADDRESS, contract::SERVICE_PORT, &mut faults);
+        let ops = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
+        let hashing_threads = hashing_threads(environment, &mut faults);
+        let drain_delay = drain_delay(environment, &mut faults);
+        match (database, keys) {
+            (Some(database), Some(keys)) if faults.is_empty() => Ok(Self {
+                database,
+                keys,
+                token_ttl,
+                token_issuer,
+                passwords,
+                listen,
+                ops,
+                hashing_threads,
+                drain_delay,
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+impl MigrateConfig {
+    /// Reads the configuration of `migrate`.
+    ///
+    /// # Errors
+    /// Every fault found, each naming its variable and the cure.
+    pub fn read(environment: &Environment) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let database = database(environment, &mut faults);
+        let admin = admin(environment, &mut faults);
+        let schema_mode = match environment.text(env::SCHEMA_MODE, &mut faults).as_deref() {
+            None | Some("Managed") => SchemaMode::Managed,
+            Some("Existing") => SchemaMode::Existing,
+            Some(other) => {
+                faults.add(
+                    env::SCHEMA_MODE,
+                    format!("{other:?} is no schema mode"),
+                    "use Managed or Existing",
+                );
+                SchemaMode::Managed
+            }
+        };
+        let bootstrap = bootstrap(environment, &mut faults);
+        let termination_log = environment
+            .text(env::TERMINATION_LOG, &mut faults)
+            .map_or_else(|| PathBuf::from("/dev/termination-log"), PathBuf::from);
+        match database {
+            Some(database) if faults.is_empty() => {
+                Ok(Self { database, admin, schema_mode, bootstrap, termination_log })
+            }
+            _ => Err(faults),
+        }
+    }
+}
+
+/// The address whose `/readyz` a health check asks: the operations listener's.
+///
+/// # Errors
+/// The faults of `OPS_ADDRESS`.
+pub fn ops_address(environment: &Environment) -> Result<SocketAddr, Faults> {
+    let mut faults = Faults::default();
+    let address = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
+    if faults.is_empty() { Ok(address) } else { Err(faults) }
+}
+
+fn database(environment: &Environment, faults: &mut Faults) -> Option<Database> {
+    let host = environment.required(env::MYSQL_HOST, "set it to the host name of the database", faults);
+    let user = environment.required(env::MYSQL_USER, "set it to the database account of the server", faults);
+    let password = environment.secret(env::MYSQL_PASSWORD, faults);
+    if let Ok(None) = password {
+        faults.add(
+            env::MYSQL_PASSWORD,
+            "is not set",
+            "set it, or MYSQL_PASSWORD_FILE, to the password of MYSQL_USER",
+        );
+    }
+    let port = port(environment, faults);
+    let name = environment.text(env::MYSQL_DB, faults).unwrap_or_else(|| contract::DATABASE_NAME.to_owned());
+    check_identifier(env::MYSQL_DB, &name, 64, faults);
+    if let Some(user) = &user {
+        check_identifier(env::MYSQL_USER, user, 80, faults);
+    }
+    Some(Database { host: host?, port, name, account: Account { user: user?, password: password.ok()?? } })
+}
+
+/// A service link (`tcp://10.0.0.1:3306`) is what Kubernetes writes into every pod beside a
+/// Service named `mysql`; it says nothing about the database meant here.
+fn port(environment: &Environment, faults: &mut Faults) -> u16 {
+    let Some(value) = environment.text(env::MYSQL_PORT, faults) else { return contract::DATABASE_PORT };
+    if value.starts_with("tcp://") {
+        return contract::DATABASE_PORT;
+    }
+    match value.parse() {
+        Ok(port) if port > 0 => port,
+        _ => {
+            faults.add(env::MYSQL_PORT, format!("{value:?} is no port"), "use a number from 1 to 65535");
+            contract::DATABASE_PORT
+        }
+    }
+}
+
+fn check_identifier(variable: &'static str, value: &str, longest: usize, faults: &mut Faults) {
+    if value.chars().count() > longest {
+        faults.add(
+            variable,
+            format!("is longer than {longest} characters"),
+            "MySQL and MariaDB take no longer name",
+        );
+    } else if value.chars().any(char::is_control) {
+        faults.add(variable, "holds a control character", "remove it; a stray newline is the usual one");
+    }
+}
+
+fn keys(environment: &Environment, faults: &mut Faults) -> Option<Keys> {
+    let folder = environment.text(env::KEY_RING_DIR, faults);
+    let single = environment.secret_bytes(env::JWT_SECRET, faults);
+    match (folder, single) {
+        (_, Err(())) => None,
+        (Some(_), Ok(Some(_))) => {
+            faults.add(
+                env::JWT_SECRET,
+                format!("is set together with {}", env::KEY_RING_DIR),
+                "set one of the two",
+            );
+            None
+        }
+        (Some(folder), Ok(None)) => Some(Keys::Folder(folder.into())),
+        (None, Ok(Some(secret))) => {
+            use secrecy::ExposeSecret;
+            let bytes = secret.expose_secret();
+            if bytes.len() < key_ring::MIN_KEY_BYTES {
+                faults.add(
+                    env::JWT_SECRET,
+                    format!("has {} bytes, HS256 needs at least {}", bytes.len(), key_ring::MIN_KEY_BYTES),
+                    "make one with: openssl rand -base64 48",
+                );
+                return None;
+            }
+            if bytes.iter().all(|byte| *byte == bytes[0]) || bytes.iter().all(u8::is_ascii_whitespace) {
+                faults.add(
+                    env::JWT_SECRET,
+                    "is one byte repeated or blank",
+                    "make one with: openssl rand -base64 48",
+                );
+                return None;
+            }
+            Some(Keys::Single(secret))
+        }
+        (None, Ok(None)) => {
+            faults.add(
+                env::JWT_SECRET,
+                "is not set",
+                "set it, or JWT_SECRET_FILE, to at least 32 random bytes (openssl rand -base64 48), or set KEY_RING_DIR",
+            );
+            None
+        }
+    }
+}
+
+fn token_ttl(environment: &Environment, faults: &mut Faults) -> Duration {
+    const DAY: Duration = Duration::from_hours(24);
+    let Some(value) = environment.text(env::TOKEN_TTL, faults) else { return DAY };
+    match duration::parse(&value) {
+        Some(ttl) if ttl >= Duration::from_secs(1) && ttl <= 3650 * DAY => ttl,
+        _ => {
+            faults.add(
+                env::TOKEN_TTL,
+                format!("{value:?} is no lifetime"),
+                "use a duration from 1s to 87600h, such as 24h or 1h30m",
+            );
+            DAY
+        }
+    }
+}
+
+fn drain_delay(environment: &Environment, faults: &mut Faults) -> Duration {
+    const DEFAULT: Duration = Duration::from_secs(5);
+    let Some(value) = environment.text(env::DRAIN_DELAY, faults) else { return DEFAULT };
+    match duration::parse(&value) {
+        Some(delay) if delay <= Duration::from_mins(10) => delay,
+        _ => {
+            faults.add(
+                env::DRAIN_DELAY,
+                format!("{value:?} is no delay"),
+                "use a duration from 0s to 10m, such as 5s",
+            );
+            DEFAULT
+        }
+    }
+}
+
+fn passwords(environment: &Environment, faults: &mut Faults) -> PasswordPolicy {
+    let mut plaintext = false;
+    let formats = environment.text(env::LEGACY_PASSWORD_FORMATS, faults).unwrap_or_default();
+    for format in formats.split(',').map(str::trim).filter(|format| !format.is_empty()) {
+        if format == "plaintext" {
+            plaintext = true;
+        } else {
+            faults.add(
+                env::LEGACY_PASSWORD_FORMATS,
+                format!("{format:?} is no known format"),
+                "the known one is plaintext",
+            );
+        }
+    }
+    let rehash = match environment.text(env::REHASH_PASSWORDS, faults).as_deref() {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(other) => {
+            faults.add(
+                env::REHASH_PASSWORDS,
+                format!("{other:?} is neither true nor false"),
+                "use true or false",
+            );
+            true
+        }
+    };
+    PasswordPolicy { plaintext, rehash }
+}
+
+fn address(environment: &Environment, variable: &'static str, port: u16, faults: &mut Faults) -> SocketAddr {
+    let default = SocketAddr::from(([0, 0, 0, 0], port));
+    let Some(value) = environment.text(variable, faults) else { return default };
+    value.parse().unwrap_or_else(|_| {
+        faults.add(
+            variable,
+            format!("{value:?} is no address"),
+            "use address:port, such as 0.0.0.0:5000 or [::]:5000",
+        );
+        default
+    })
+}
+
+fn hashing_threads(environment: &Environment, faults: &mut Faults) -> Option<usize> {
+    let value = environment.text(env::HASHING_THREADS, faults)?;
+    let threads = value.parse().ok().filter(|threads| (1..=256).contains(threads));
+    if threads.is_none() {
+        faults.add(
+            env::HASHING_THREADS,
+            format!("{value:?} is no number of threads"),
+            "use a number from 1 to 256",
+        );
+    }
+    threads
+}
+
+fn admin(environment: &Environment, faults: &mut Faults) -> Option<Account> {
+    let user = environment.text(env::MYSQL_ADMIN_USER, faults);
+    let password = environment.secret(env::MYSQL_ADMIN_PASSWORD, faults);
+    match (user, password) {
+        (Some(user), Ok(Some(password))) => {
+            check_identifier(env::MYSQL_ADMIN_USER, &user, 80, faults);
+            Some(Account { user, password })
+        }
+        (Some(_), Ok(None)) => {
+            faults.add(
+                env::MYSQL_ADMIN_PASSWORD,
+                "is not set although MYSQL_ADMIN_USER is",
+                "set both or neither",
+            );
+            None
+        }
+        (None, Ok(Some(_))) => {
+            faults.add(
+                env::MYSQL_ADMIN_USER,
+                "is not set although MYSQL_ADMIN_PASSWORD is",
+                "set both or neither",
+            );
+            None
+        }
+        _ => None,
+    }
+}
+
+fn bootstrap(environment: &Environment, faults: &mut Faults) -> Vec<BootstrapUser> {
+    let Some(value) = environment.text(env::BOOTSTRAP_USERS, faults) else { return Vec::new() };
+    let users: Vec<BootstrapUser> = serde_json::from_str(&value).unwrap_or_else(|error| {
+        faults.add(
+            env::BOOTSTRAP_USERS,
+            format!("is no list of users: {error}"),
+            r#"use JSON such as [{"email":"a@b.c","admin":true,"passwordFile":"/path"}]"#,
+        );
+        Vec::new()
+    });
+    for user in &users {
+        let length = user.email.chars().count();
+        if length == 0 || length > 255 || user.email.contains(':') || user.email.chars().any(char::is_control)
+        {
+            faults.add(
+                env::BOOTSTRAP_USERS,
+                format!("{:?} cannot log in by HTTP Basic", user.email),
+                "use an e-mail address of 1 to 255 characters without colon and control characters",
+            );
+        }
+    }
+    users
+}
+
+#[cfg(test)]
+mod tests;

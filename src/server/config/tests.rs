@@ -1,0 +1,134 @@
+use super::*;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn originals() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("MYSQL_HOST", "db.example"),
+        ("MYSQL_USER", "auth_user"),
+        ("MYSQL_PASSWORD", "pw"),
+        ("MYSQL_DB", "auth"),
+        ("MYSQL_PORT", "3307"),
+        ("JWT_SECRET", SECRET),
+    ]
+}
+
+fn serve(changes: &[(&'static str, &'static str)]) -> Result<ServeConfig, Vec<String>> {
+    let environment: Environment = originals().into_iter().chain(changes.iter().copied()).collect();
+    ServeConfig::read(&environment)
+        .map_err(|faults| faults.iter().map(|fault| format!("{} {}", fault.variable, fault.what)).collect())
+}
+
+#[test]
+fn the_names_of_the_original_are_enough() {
+    let config = serve(&[]).unwrap();
+    assert_eq!(
+        (config.database.host.as_str(), config.database.port, config.database.name.as_str()),
+        ("db.example", 3307, "auth")
+    );
+    assert_eq!(config.token_ttl, Duration::from_hours(24));
+    assert_eq!(config.listen.to_string(), "0.0.0.0:5000");
+    assert_eq!(config.passwords, PasswordPolicy { plaintext: false, rehash: true });
+}
+
+#[test]
+fn a_service_link_is_no_port() {
+    assert_eq!(serve(&[("MYSQL_PORT", "tcp://10.0.0.1:3306")]).unwrap().database.port, 3306);
+}
+
+#[test]
+fn every_fault_is_reported_at_once() {
+    let environment: Environment = [
+        ("MYSQL_PORT", "many"),
+        ("JWT_SECRET", "sarcasm"),
+        ("TOKEN_TTL", "soon"),
+        ("LEGACY_PASSWORD_FORMATS", "plaintext,rot13"),
+        ("REHASH_PASSWORDS", "maybe"),
+        ("LISTEN_ADDRESS", "everywhere"),
+        ("HASHING_THREADS", "0"),
+        ("DRAIN_DELAY", "1w"),
+    ]
+    .into_iter()
+    .collect();
+    let faults = ServeConfig::read(&environment).unwrap_err();
+    let variables: Vec<&str> = faults.iter().map(|fault| fault.variable.as_str()).collect();
+    assert_eq!(
+        variables,
+        [
+            "MYSQL_HOST",
+            "MYSQL_USER",
+            "MYSQL_PASSWORD",
+            "MYSQL_PORT",
+            "JWT_SECRET",
+            "TOKEN_TTL",
+            "LEGACY_PASSWORD_FORMATS",
+            "REHASH_PASSWORDS",
+            "LISTEN_ADDRESS",
+            "HASHING_THREADS",
+            "DRAIN_DELAY"
+        ]
+    );
+    let text = faults.to_string();
+    assert!(
+        text.contains(
+            "JWT_SECRET has 7 bytes, HS256 needs at least 32: make one with: openssl rand -base64 48"
+        ),
+        "{text}"
+    );
+    assert!(!text.contains("sarcasm"), "{text}");
+}
+
+#[test]
+fn a_file_may_hold_the_value_and_one_newline_at_its_end_is_not_part_of_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{SECRET}\n")).unwrap();
+    let environment: Environment = originals()
+        .into_iter()
+        .filter(|(name, _)| *name != "JWT_SECRET")
+        .chain([("JWT_SECRET_FILE", file.path().to_str().unwrap())])
+        .collect();
+    let config = ServeConfig::read(&environment).unwrap();
+    let Keys::Single(secret) = config.keys else { panic!("a folder") };
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&secret), SECRET.as_bytes());
+}
+
+#[test]
+fn a_value_and_a_file_together_are_refused() {
+    assert_eq!(
+        serve(&[("JWT_SECRET_FILE", "/nowhere")]).unwrap_err(),
+        ["JWT_SECRET_FILE is set together with JWT_SECRET"]
+    );
+    assert_eq!(
+        serve(&[("KEY_RING_DIR", "/nowhere")]).unwrap_err(),
+        ["JWT_SECRET is set together with KEY_RING_DIR"]
+    );
+}
+
+#[test]
+fn blank_keys_are_refused() {
+    assert_eq!(
+        serve(&[("JWT_SECRET", "                                        ")]).unwrap_err(),
+        ["JWT_SECRET is one byte repeated or blank"]
+    );
+}
+
+#[test]
+fn no_secret_shows_in_debug_output() {
+    let shown = format!("{:?}", serve(&[("MYSQL_PASSWORD", "hunter2")]).unwrap());
+    assert!(!shown.contains("hunter2") && !shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn admin_credentials_come_in_pairs_and_bootstrap_users_must_be_able_to_log_in() {
+    let environment: Environment = originals()
+        .into_iter()
+        .chain([
+            ("MYSQL_ADMIN_USER", "root"),
+            ("SCHEMA_MODE", "Borrowed"),
+            ("BOOTSTRAP_USERS", r#"[{"email":"a:b@c","admin":true,"passwordFile":"/p"}]"#),
+        ])
+        .collect();
+    let faults = MigrateConfig::read(&environment).unwrap_err();
+    let variables: Vec<&str> = faults.iter().map(|fault| fault.variable.as_str()).collect();
+    assert_eq!(variables, ["MYSQL_ADMIN_PASSWORD", "SCHEMA_MODE", "BOOTSTRAP_USERS"]);
+}

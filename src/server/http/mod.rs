@@ -1,0 +1,99 @@
+//! The endpoints: one file for each.
+
+mod body;
+mod credentials;
+mod login;
+pub mod ops;
+mod validate;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+    routing::any,
+};
+
+use super::{
+    config::PasswordPolicy,
+    keys::LiveKeys,
+    metrics::Metrics,
+    passwords::{Floor, HashingPool},
+    store::Store,
+    tokens::Terms,
+};
+
+/// What the public endpoints work with.
+#[derive(Debug)]
+pub struct Auth {
+    /// The keys.
+    pub keys: Arc<LiveKeys>,
+    /// Issuer and lifetime.
+    pub terms: Terms,
+    /// The users.
+    pub store: Arc<Store>,
+    /// Which stored passwords are accepted.
+    pub passwords: PasswordPolicy,
+    /// Where passwords are computed.
+    pub pool: Arc<HashingPool>,
+    /// Least time of a refusal.
+    pub floor: Arc<Floor>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The public endpoints. Any method is taken, and a slash at the end, since callers of the
+/// service that this one replaces use both.
+pub fn public(auth: Arc<Auth>) -> Router {
+    Router::new()
+        .route("/login", any(login::login))
+        .route("/login/", any(login::login))
+        .route("/validate", any(validate::validate))
+        .route("/validate/", any(validate::validate))
+        .fallback(|| async { text(StatusCode::NOT_FOUND, "Not found") })
+        .with_state(auth)
+}
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A plain text without a newline at its end.
+fn text(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, PLAIN);
+    response
+}
+
+/// A plain text with the challenge that RFC 9110 §11.6.1 asks for.
+fn challenge(status: StatusCode, challenge: &'static str, body: impl Into<axum::body::Body>) -> Response {
+    let mut response = text(status, body);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    response
+}
+
+/// 503: try again in a moment.
+fn unavailable(body: &'static str) -> Response {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, body);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// A body that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BodyRefused {
+    TooLarge,
+    TooSlow,
+}
+
+impl IntoResponse for BodyRefused {
+    fn into_response(self) -> Response {
+        match self {
+            Self::TooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large"),
+            Self::TooSlow => text(StatusCode::REQUEST_TIMEOUT, "Request body too slow"),
+        }
+    }
+}

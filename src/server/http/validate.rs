@@ -1,0 +1,73 @@
+//! `/validate`: a bearer token for its claims. Never waits for the database.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderValue, Request, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+
+use super::{Auth, BodyRefused, body, challenge, credentials};
+use crate::server::{
+    keys::unix_now,
+    metrics::Endpoint,
+    tokens::{self, TokenFault},
+};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const CHALLENGE: &str = r#"Bearer realm="authservice""#;
+const INVALID_TOKEN: &str = r#"Bearer realm="authservice", error="invalid_token""#;
+
+/// The table of answers that are no claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ValidateError {
+    MissingCredentials,
+    NotAuthorized(TokenFault),
+    Body(BodyRefused),
+}
+
+impl IntoResponse for ValidateError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::MissingCredentials => challenge(StatusCode::UNAUTHORIZED, CHALLENGE, "Missing credentials"),
+            Self::NotAuthorized(fault) => {
+                challenge(StatusCode::FORBIDDEN, INVALID_TOKEN, format!("Not authorized: {fault}"))
+            }
+            Self::Body(refused) => refused.into_response(),
+        }
+    }
+}
+
+/// Answers 200 with the claims as JSON; 401 without a bearer token; 403 for one that does not
+/// verify; 408 and 413 for bodies.
+pub(super) async fn validate(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
+    let start = Instant::now();
+    let (head, body) = request.into_parts();
+    let verdict = match body::discard(body).await {
+        Ok(()) => answer(&auth, &head.headers).await,
+        Err(refused) => Err(ValidateError::Body(refused)),
+    };
+    let response = match verdict {
+        Ok(claims) => {
+            let mut response = Response::new(Body::from(claims));
+            response.headers_mut().insert(CONTENT_TYPE, JSON);
+            response
+        }
+        Err(error) => error.into_response(),
+    };
+    auth.metrics.answered(Endpoint::Validate, response.status().as_u16(), start.elapsed());
+    response
+}
+
+async fn answer(auth: &Auth, headers: &HeaderMap) -> Result<Vec<u8>, ValidateError> {
+    let token = credentials::bearer(headers).ok_or(ValidateError::MissingCredentials)?;
+    let verify = || tokens::verify(&auth.keys.ring(), &auth.terms, token, unix_now());
+    let verdict = match verify() {
+        // Another pod may sign with a key that has not reached this one's loaded ring.
+        Err(TokenFault::UnknownKey) if auth.keys.look_for_unknown_key().await => verify(),
+        verdict => verdict,
+    };
+    verdict.map_err(ValidateError::NotAuthorized)
+}

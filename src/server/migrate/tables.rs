@@ -1,0 +1,115 @@
+//! The tables: created where rights allow, and looked at with the server's own eyes.
+
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
+use super::{Run, report::Explain};
+use crate::{
+    contract::{DatabaseFault, MigrationError, SCHEMA_VERSION},
+    server::{
+        config::SchemaMode,
+        store::{
+            self, StoreError,
+            rights::Rights,
+            schema::{self, STEPS, USER_TABLE},
+            sql,
+        },
+    },
+};
+
+impl Run<'_> {
+    /// Runs the steps that are not done: statements that create with `worker`, rows with `server`.
+    pub(super) async fn create_tables(
+        &mut self,
+        worker: &mut MySqlConnection,
+        rights: &Rights,
+        server: &mut MySqlConnection,
+    ) -> Result<(), MigrationError> {
+        let config = self.config;
+        let database = config.database.name.as_str();
+        let worker_name =
+            config.admin.as_ref().map_or(config.database.account.user.as_str(), |admin| admin.user.as_str());
+        let explain = Explain { database: &config.database, account: worker_name };
+        let explained = |error: StoreError| explain.error(error);
+
+        // Steps of a later release are its own business: they keep what this one needs.
+        if store::schema_version(server).await.map_err(explained)? > SCHEMA_VERSION {
+            return Ok(());
+        }
+        let missing =
+            schema::missing_tables(&schema::existing_tables(worker, database).await.map_err(explained)?);
+        let may_create = !rights.lacks("CREATE", database);
+        if missing.contains(&USER_TABLE) {
+            if config.schema_mode == SchemaMode::Existing {
+                let words = format!(
+                    "table user does not exist in database {database}, and an existing schema is never created"
+                );
+                return Err(explain.error(StoreError::new(DatabaseFault::SchemaMissing, words)));
+            }
+            if !may_create {
+                let words = format!("CREATE on {database} (table user does not exist)");
+                return Err(explain.error(StoreError::new(DatabaseFault::GrantMissing, words)));
+            }
+        }
+        if !may_create && !missing.is_empty() {
+            self.without_ours(worker_name);
+            return Ok(());
+        }
+        // The database was perhaps created after this connection.
+        let selected =
+            sqlx::raw_sql(AssertSqlSafe(format!("USE {}", sql::name(database)))).execute(&mut *worker).await;
+        selected.map_err(|error| explain.error(error.into()))?;
+        match self.run_steps(worker, server, &missing).await {
+            // A role promised more than it holds.
+            Err(error) if error.fault == DatabaseFault::GrantMissing && !missing.contains(&USER_TABLE) => {
+                self.without_ours(worker_name);
+                Ok(())
+            }
+            result => result.map_err(explained),
+        }
+    }
+
+    async fn run_steps(
+        &mut self,
+        worker: &mut MySqlConnection,
+        server: &mut MySqlConnection,
+        missing: &[&str],
+    ) -> Result<(), StoreError> {
+        schema::create_ledger(worker).await?;
+        for step in STEPS {
+            if missing.contains(&step.table) {
+                step.run(worker).await?;
+                self.created(format!("table {}", step.table));
+            }
+            step.record(server).await?;
+        }
+        Ok(())
+    }
+
+    fn without_ours(&mut self, account: &str) {
+        self.limited(format!(
+            "the admin flag: account {account} lacks CREATE on database {}, so table authservice_user is absent and every user is an admin",
+            self.config.database.name
+        ));
+    }
+
+    /// Does, as the server, the reads that the server does.
+    pub(super) async fn verify(&mut self, server: &mut MySqlConnection) -> Result<(), MigrationError> {
+        let database = &self.config.database;
+        let explain = Explain { database, account: &database.account.user };
+        let explained = |error: StoreError| explain.error(error);
+        let table = schema::inspect_user_table(server, &database.name).await.map_err(explained)?;
+        let read = sqlx::query("SELECT CAST(id AS SIGNED), email, password FROM `user` LIMIT 0")
+            .fetch_all(&mut *server)
+            .await;
+        read.map_err(|error| explain.error(error.into()))?;
+        self.report.schema_version = store::schema_version(server).await.map_err(explained)?;
+        if table.password_length < schema::HASH_LENGTH {
+            self.limited(format!(
+                "rehashing of passwords: column password of table user holds {} characters, a hash needs {}",
+                table.password_length,
+                schema::HASH_LENGTH
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! Bootstrap users: created when absent, never changed when present.
+
+use std::io::ErrorKind;
+
+use sqlx::{Acquire, MySqlConnection, Row};
+
+use super::{Run, report::Explain};
+use crate::{
+    contract::{BootstrapUser, DatabaseFault, MigrationError},
+    server::{
+        config::without_newline,
+        passwords::{self, MAX_PASSWORD_BYTES},
+        store::{StoreError, bytes, cannot_be_in_the_column, number},
+    },
+};
+
+impl Run<'_> {
+    /// Creates the declared users that do not exist.
+    pub(super) async fn create_users(&mut self, server: &mut MySqlConnection) -> Result<(), MigrationError> {
+        let config = self.config;
+        let explain = Explain { database: &config.database, account: &config.database.account.user };
+        for user in &config.bootstrap {
+            match self.create_user(server, user).await {
+                Ok(()) => {}
+                Err(error) if error.fault == DatabaseFault::GrantMissing => {
+                    self.limited(format!("user {} is not created: {error}", user.email));
+                }
+                Err(error) => return Err(explain.error(error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_user(
+        &mut self,
+        server: &mut MySqlConnection,
+        user: &BootstrapUser,
+    ) -> Result<(), StoreError> {
+        let email = user.email.as_str();
+        if find(server, email).await?.is_some() {
+            return Ok(());
+        }
+        let Some(password) = read_password(user) else {
+            self.report.missing_users.push(email.to_owned());
+            return Ok(());
+        };
+        if password.len() > MAX_PASSWORD_BYTES {
+            self.limited(format!(
+                "user {email} is not created: the password is longer than {MAX_PASSWORD_BYTES} bytes"
+            ));
+            return Ok(());
+        }
+        let with_entry = self.report.schema_version > 0;
+        if !with_entry && !user.admin {
+            self.limited(format!(
+                "user {email} is not created: without table authservice_user every user is an admin"
+            ));
+            return Ok(());
+        }
+        let hash = passwords::hash(&password)
+            .map_err(|error| StoreError::new(DatabaseFault::DatabaseError, error.to_string()))?;
+        if insert(server, email, &hash, with_entry.then_some(user.admin)).await? {
+            self.created(format!("user {email}"));
+        } else if find(server, email).await?.is_none() {
+            self.limited(format!("user {email} is not created: table user holds an e-mail that its collation takes for the same"));
+        }
+        Ok(())
+    }
+}
+
+/// The password, or `None` when nobody has provided one yet.
+fn read_password(user: &BootstrapUser) -> Option<Vec<u8>> {
+    match std::fs::read(&user.password_file) {
+        Ok(content) => Some(without_newline(content)).filter(|password| !password.is_empty()),
+        Err(error) => {
+            if error.kind() != ErrorKind::NotFound {
+                tracing::warn!(path = %user.password_file.display(), %error, "a password file cannot be read");
+            }
+            None
+        }
+    }
+}
+
+/// The id of the row with exactly this e-mail.
+async fn find(server: &mut MySqlConnection, email: &str) -> Result<Option<i64>, StoreError> {
+    let rows = match sqlx::query("SELECT CAST(id AS SIGNED), email FROM `user` WHERE email = ? LIMIT 64")
+        .bind(email)
+        .fetch_all(server)
+        .await
+    {
+        Err(error) if cannot_be_in_the_column(&error) => Vec::new(),
+        result => result?,
+    };
+    for row in &rows {
+        if bytes(row, 1)? == email.as_bytes() {
+            return Ok(Some(row.try_get(0)?));
+        }
+    }
+    Ok(None)
+}
+
+/// Inserts the user and the entry beside it in one transaction; says whether the e-mail was free.
+/// A user without an entry is an admin, so half of it must never be seen.
+async fn insert(
+    server: &mut MySqlConnection,
+    email: &str,
+    hash: &str,
+    admin: Option<bool>,
+) -> Result<bool, StoreError> {
+    let mut transaction = server.begin().await?;
+    let inserted = sqlx::query("INSERT INTO `user` (email, password) VALUES (?, ?)")
+        .bind(email)
+        .bind(hash)
+        .execute(&mut *transaction)
+        .await;
+    match inserted {
+        Ok(_) => {}
+        Err(error) if number(&error) == Some(1062) => {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(admin) = admin {
+        let id = find(&mut transaction, email).await?.ok_or_else(|| {
+            let words = format!("e-mail {email} was not stored as written; the column cannot hold it");
+            StoreError::new(DatabaseFault::SchemaIncompatible, words)
+        })?;
+        sqlx::query("REPLACE INTO `authservice_user` (user_id, admin) VALUES (?, ?)")
+            .bind(id)
+            .bind(admin)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}

@@ -1,0 +1,176 @@
+//! The auth server: `/login` and `/validate` before a table of users.
+
+pub mod config;
+pub mod health;
+pub mod http;
+pub mod keys;
+pub mod listener;
+pub mod metrics;
+pub mod migrate;
+pub mod passwords;
+pub mod store;
+pub mod tokens;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::{
+    config::ServeConfig,
+    health::{Health, watch_database},
+    http::{
+        Auth,
+        ops::{self, Ops},
+    },
+    keys::{KeysError, LiveKeys, unix_now},
+    listener::{Listener, Stages},
+    metrics::{Exposition, Metrics},
+    passwords::{Floor, HashingPool},
+    store::Store,
+    tokens::Terms,
+};
+
+/// Longest time that requests in flight are waited for at the end.
+const LONGEST_DRAIN: Duration = Duration::from_secs(20);
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The keys cannot be loaded.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// A computation gives a wrong result.
+    #[error("the self-test failed, nothing this process computes can be trusted: {0}")]
+    SelfTest(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's own words.
+        source: io::Error,
+    },
+    /// Threads or signal handlers cannot be had.
+    #[error("the system refuses: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains: not ready at once, accepting for the drain delay,
+/// then finishing what is in flight.
+///
+/// # Errors
+/// The server cannot start.
+pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
+    let started = Instant::now();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ServeConfig {
+        database,
+        keys,
+        token_ttl,
+        token_issuer,
+        passwords,
+        listen,
+        ops,
+        hashing_threads,
+        drain_delay,
+    } = config;
+    let keys = Arc::new(LiveKeys::load(keys)?);
+    let terms = Terms { issuer: token_issuer, ttl_seconds: token_ttl.as_secs() };
+    tokens::self_test(&keys.ring(), &terms, unix_now()).map_err(ServeError::SelfTest)?;
+    let pool = Arc::new(HashingPool::start(hashing_threads.unwrap_or_else(passwords::default_threads))?);
+    let floor = Arc::new(first_floor(&pool).await?);
+    let metrics = Arc::new(Metrics::default());
+    let store = Arc::new(Store::new(&database));
+    let health = Arc::new(Health::new(&database.account.user));
+
+    let exposition = Exposition::new(Arc::clone(&metrics), Arc::clone(&pool), Arc::clone(&floor));
+    let ops_router =
+        ops::router(Arc::new(Ops { health: Arc::clone(&health), keys: Arc::clone(&keys), exposition }));
+    let auth = Auth {
+        keys: Arc::clone(&keys),
+        terms,
+        store: Arc::clone(&store),
+        passwords,
+        pool,
+        floor,
+        metrics: Arc::clone(&metrics),
+    };
+    let stages = Stages::default();
+    let ops_stages = Stages::default();
+    let public_listener =
+        bind(listen, http::public(Arc::new(auth)), &stages).await?.counted(Arc::clone(&metrics));
+    let ops_listener = bind(ops, ops_router, &ops_stages).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        public = %public_listener.address()?,
+        ops = %ops_listener.address()?,
+        signing_key = keys.ring().signer().id(),
+        "listening"
+    );
+    let public_task = tokio::spawn(public_listener.run());
+    let ops_task = tokio::spawn(ops_listener.run());
+    let watch_task =
+        tokio::spawn(watch_database(database, Arc::clone(&health), Arc::clone(&store), metrics, started));
+    let follow_task = tokio::spawn({
+        let keys = Arc::clone(&keys);
+        async move { keys.follow().await }
+    });
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(delay_seconds = drain_delay.as_secs(), "draining");
+    health.start_draining();
+    stages.draining.cancel();
+    tokio::time::sleep(drain_delay).await;
+    stages.closing.cancel();
+    if tokio::time::timeout(LONGEST_DRAIN, public_task).await.is_err() {
+        tracing::warn!("requests still in flight were cut off");
+    }
+    // Probes and scrapes are answered to the end.
+    ops_stages.closing.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(1), ops_task).await;
+    watch_task.abort();
+    follow_task.abort();
+    store.close().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, router: axum::Router, stages: &Stages) -> Result<Listener, ServeError> {
+    Listener::bind(address, router, stages.clone())
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Measures a hash twice before the first login does, and checks that it verifies.
+async fn first_floor(pool: &HashingPool) -> Result<Floor, ServeError> {
+    let floor = Floor::default();
+    let policy = config::PasswordPolicy { plaintext: false, rehash: false };
+    let test = move || {
+        let hash = passwords::hash(b"self-test").map_err(|error| error.to_string())?;
+        Ok::<_, String>((
+            passwords::verify(Some(&hash), b"self-test", policy),
+            passwords::verify(Some(&hash), b"self-tesT", policy),
+        ))
+    };
+    let (right, wrong) = pool
+        .run(test)
+        .await
+        .map_err(|error| ServeError::SelfTest(error.to_string()))?
+        .result
+        .map_err(ServeError::SelfTest)?;
+    if !right.matches || wrong.matches {
+        return Err(ServeError::SelfTest("a password hash does not tell right from wrong".to_owned()));
+    }
+    floor.record(right.spent.0, right.spent.1);
+    floor.record(wrong.spent.0, wrong.spent.1);
+    Ok(floor)
+}

@@ -1,0 +1,80 @@
+//! The least time a refused login takes, so that neither an unknown user nor the form of a
+//! stored password can be told by the clock.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::Cost;
+
+/// Longest floor: dearer rows are told apart rather than let them slow every refusal.
+const MAX_FLOOR: Duration = Duration::from_secs(1);
+/// Measurements remembered of each cost.
+const REMEMBERED: usize = 16;
+/// Costs remembered; a table rarely holds more than two or three.
+const MAX_COSTS: usize = 32;
+
+/// Recent measurements of every cost met in the table.
+#[derive(Debug, Default)]
+pub struct Floor {
+    measured: Mutex<HashMap<Cost, Recent>>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    times: [Duration; REMEMBERED],
+    next: usize,
+}
+
+impl Floor {
+    /// Takes note of what a computation took.
+    pub fn record(&self, cost: Cost, took: Duration) {
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        if measured.len() >= MAX_COSTS && !measured.contains_key(&cost) {
+            return;
+        }
+        let recent = measured.entry(cost).or_default();
+        recent.times[recent.next] = took;
+        recent.next = (recent.next + 1) % REMEMBERED;
+    }
+
+    /// The dearest recent measurement among all costs, at most one second.
+    #[must_use]
+    pub fn current(&self) -> Duration {
+        self.dearest().min(MAX_FLOOR)
+    }
+
+    /// Whether a row is so dear that the floor no longer hides it.
+    #[must_use]
+    pub fn is_exceeded(&self) -> bool {
+        self.dearest() > MAX_FLOOR
+    }
+
+    fn dearest(&self) -> Duration {
+        let measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        measured.values().flat_map(|recent| recent.times).max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_the_dearest_of_recent_measurements() {
+        let floor = Floor::default();
+        let dear = Cost { memory_kib: 65_536, passes: 3, lanes: 4 };
+        floor.record(Cost::of_new(), Duration::from_millis(25));
+        floor.record(dear, Duration::from_millis(200));
+        floor.record(Cost::of_new(), Duration::from_millis(30));
+        assert_eq!(floor.current(), Duration::from_millis(200));
+        for _ in 0..REMEMBERED {
+            floor.record(dear, Duration::from_millis(160));
+        }
+        assert_eq!((floor.current(), floor.is_exceeded()), (Duration::from_millis(160), false));
+        floor.record(dear, Duration::from_secs(3));
+        assert_eq!((floor.current(), floor.is_exceeded()), (MAX_FLOOR, true));
+    }
+}

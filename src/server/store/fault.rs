@@ -1,0 +1,92 @@
+//! What the database's refusals mean, in the vocabulary of conditions.
+
+use std::time::Duration;
+
+use sqlx::mysql::MySqlDatabaseError;
+
+use crate::contract::DatabaseFault;
+
+/// A failure of the database.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{words}")]
+pub struct StoreError {
+    /// The kind.
+    pub fault: DatabaseFault,
+    /// The database's own words, or the network's.
+    pub words: String,
+}
+
+impl StoreError {
+    /// An error of our own finding.
+    pub fn new(fault: DatabaseFault, words: impl Into<String>) -> Self {
+        Self { fault, words: words.into() }
+    }
+
+    /// No answer came in time.
+    #[must_use]
+    pub fn timed_out(after: Duration) -> Self {
+        Self::new(DatabaseFault::DatabaseUnreachable, format!("no answer within {} s", after.as_secs()))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if let Some(refusal) = refusal(&error) {
+            return Self::new(
+                meaning(refusal.number()),
+                format!("{} (error {})", refusal.message(), refusal.number()),
+            );
+        }
+        let fault = match &error {
+            sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::Decode(_) => DatabaseFault::SchemaIncompatible,
+            sqlx::Error::RowNotFound | sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => {
+                DatabaseFault::DatabaseError
+            }
+            _ => DatabaseFault::DatabaseUnreachable,
+        };
+        let words = match error {
+            sqlx::Error::Io(error) => error.to_string(),
+            sqlx::Error::PoolTimedOut => "no connection came free in time".to_owned(),
+            other => other.to_string(),
+        };
+        Self { fault, words }
+    }
+}
+
+/// The error number, when the database refused.
+pub(crate) fn number(error: &sqlx::Error) -> Option<u16> {
+    refusal(error).map(MySqlDatabaseError::number)
+}
+
+fn refusal(error: &sqlx::Error) -> Option<&MySqlDatabaseError> {
+    match error {
+        sqlx::Error::Database(error) => error.try_downcast_ref(),
+        _ => None,
+    }
+}
+
+fn meaning(number: u16) -> DatabaseFault {
+    match number {
+        // Wrong password or host, unknown plugin, expired, locked or blocked.
+        1045 | 1129 | 1130 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 3159 | 3878 | 3955 | 4151 => {
+            DatabaseFault::CredentialsRejected
+        }
+        1044 | 1142 | 1143 | 1227 | 1370 | 1403 | 1410 | 1419 => DatabaseFault::GrantMissing,
+        1049 | 1146 => DatabaseFault::SchemaMissing,
+        1054 => DatabaseFault::SchemaIncompatible,
+        // Too many connections, shutting down, connection lost.
+        1040 | 1053 | 1077 | 1079 | 1080 | 1152..=1161 | 1203 | 1226 | 1927 | 4031 => {
+            DatabaseFault::DatabaseUnreachable
+        }
+        _ => DatabaseFault::DatabaseError,
+    }
+}
+
+/// `MySQL` and `MariaDB` refuse to compare a text with a column whose character set cannot hold it;
+/// no row can be equal to such a text.
+pub(crate) fn cannot_be_in_the_column(error: &sqlx::Error) -> bool {
+    matches!(number(error), Some(1267 | 1271 | 3854 | 3988))
+}

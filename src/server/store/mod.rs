@@ -1,0 +1,211 @@
+//! Every SQL statement of the server, behind functions that name what they do.
+
+mod check;
+mod fault;
+pub mod rights;
+pub mod schema;
+pub mod sql;
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use secrecy::ExposeSecret;
+use sqlx::{
+    ConnectOptions, Connection, Executor, MySqlConnection, MySqlPool, Row,
+    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow, MySqlSslMode},
+};
+
+pub(crate) use self::check::schema_version;
+pub(crate) use self::fault::{cannot_be_in_the_column, number};
+pub use self::{
+    check::{Seen, Watch},
+    fault::StoreError,
+};
+use super::config::{Account, Database};
+
+/// Longest wait for a connection; a login that waits longer is answered 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the answer to one statement.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Connections of one pod. A login needs one for a millisecond between two of 20 ms hashing.
+const MAX_CONNECTIONS: u32 = 8;
+
+/// What we ask of every connection: a truncated password hash would lock its user out, so strict.
+const SESSION: &str =
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'";
+
+const LOOKUP: &str = "SELECT CAST(u.id AS SIGNED), u.email, u.password, CAST(COALESCE(a.admin, 1) AS SIGNED) \
+     FROM `user` u LEFT JOIN `authservice_user` a ON a.user_id = u.id WHERE u.email = ? LIMIT 64";
+const LOOKUP_WITHOUT_OURS: &str =
+    "SELECT CAST(id AS SIGNED), email, password, 1 FROM `user` WHERE email = ? LIMIT 64";
+/// Compares bytes in one character set, whatever the column's and its collation.
+const REHASH: &str =
+    "UPDATE `user` SET password = ? WHERE id = ? AND CAST(CONVERT(password USING utf8mb4) AS BINARY) = ?";
+
+/// A row of table `user`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UserRow {
+    /// The row's id.
+    pub id: i64,
+    /// The e-mail as stored.
+    pub email: String,
+    /// The stored password, whatever its form.
+    pub password: String,
+    /// Whether the user is an admin; every user of a table without our entries is.
+    pub admin: bool,
+}
+
+/// The users, in the database.
+#[derive(Debug)]
+pub struct Store {
+    pool: MySqlPool,
+    /// Our own tables were seen: from then on their absence is a fault, not a reason to take
+    /// every user for an admin.
+    ours_seen: AtomicBool,
+}
+
+/// Options to connect to the server of `database` with `account`; with the database selected
+/// when `select` is set. Statements are never logged: they may hold passwords.
+#[must_use]
+pub fn options(database: &Database, account: &Account, select: bool) -> MySqlConnectOptions {
+    let options = MySqlConnectOptions::new()
+        .host(&database.host)
+        .port(database.port)
+        .username(&account.user)
+        .password(account.password.expose_secret())
+        .ssl_mode(MySqlSslMode::Preferred)
+        .disable_statement_logging();
+    if select { options.database(&database.name) } else { options }
+}
+
+/// Opens one connection.
+///
+/// # Errors
+/// It could not be opened within `timeout`.
+pub async fn connect(
+    options: &MySqlConnectOptions,
+    timeout: Duration,
+) -> Result<MySqlConnection, StoreError> {
+    within(timeout, async {
+        let mut connection = options.connect().await?;
+        connection.execute(SESSION).await?;
+        Ok(connection)
+    })
+    .await
+}
+
+/// Awaits a database operation, but not longer than `timeout`.
+///
+/// # Errors
+/// Those of the operation, and [`StoreError::timed_out`].
+pub async fn within<T>(
+    timeout: Duration,
+    operation: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(timeout, operation).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StoreError::timed_out(timeout)),
+    }
+}
+
+/// Ends a connection politely, for at most a second.
+pub async fn close(connection: MySqlConnection) {
+    let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
+}
+
+impl Store {
+    /// A pool of connections that are opened when first needed and again when they break.
+    #[must_use]
+    pub fn new(database: &Database) -> Self {
+        let pool = MySqlPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(Duration::from_mins(5))
+            .max_lifetime(Duration::from_mins(30))
+            .after_connect(|connection, _| {
+                Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) })
+            })
+            .connect_lazy_with(options(database, &database.account, true));
+        Self { pool, ours_seen: AtomicBool::new(false) }
+    }
+
+    /// The user whose stored e-mail is exactly this one, whatever the column's collation thinks equal.
+    ///
+    /// # Errors
+    /// The database cannot answer.
+    pub async fn find(&self, email: &str) -> Result<Option<UserRow>, StoreError> {
+        let rows = within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, async {
+            match sqlx::query(LOOKUP).bind(email).fetch_all(&self.pool).await {
+                Err(error) if is_without_ours(&error) && !self.ours_seen.load(Ordering::Relaxed) => {
+                    found(sqlx::query(LOOKUP_WITHOUT_OURS).bind(email).fetch_all(&self.pool).await)
+                }
+                result => found(result),
+            }
+        })
+        .await?;
+        for row in &rows {
+            if bytes(row, 1)? == email.as_bytes() {
+                return UserRow::read(row, email).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Replaces a stored password, provided it is still the one that was verified. Says whether it was.
+    ///
+    /// # Errors
+    /// The database cannot or will not.
+    pub async fn rehash(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {
+        let statement = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
+        let done = within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, statement.execute(&self.pool)).await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Takes note that our own tables exist.
+    pub fn note_ours(&self) {
+        self.ours_seen.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends every connection.
+    pub async fn close(&self) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.pool.close()).await;
+    }
+}
+
+impl UserRow {
+    fn read(row: &MySqlRow, email: &str) -> Result<Self, StoreError> {
+        // A stored value that is not UTF-8 can only be a password that nobody can send.
+        let password = String::from_utf8_lossy(&bytes(row, 2)?).into_owned();
+        Ok(Self {
+            id: row.try_get(0)?,
+            email: email.to_owned(),
+            password,
+            admin: row.try_get::<i64, _>(3)? != 0,
+        })
+    }
+}
+
+fn found(result: Result<Vec<MySqlRow>, sqlx::Error>) -> Result<Vec<MySqlRow>, sqlx::Error> {
+    match result {
+        Err(error) if cannot_be_in_the_column(&error) => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+/// Our table is absent, or hidden from this account.
+fn is_without_ours(error: &sqlx::Error) -> bool {
+    matches!(number(error), Some(1142 | 1146))
+}
+
+/// A text column as bytes: collations ending in `_bin` make the driver take it for binary.
+pub(crate) fn bytes(row: &MySqlRow, column: usize) -> Result<Vec<u8>, sqlx::Error> {
+    row.try_get_unchecked::<Option<Vec<u8>>, _>(column).map(Option::unwrap_or_default)
+}
+
+/// A text column.
+pub(crate) fn text(row: &MySqlRow, column: usize) -> Result<String, sqlx::Error> {
+    bytes(row, column).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}

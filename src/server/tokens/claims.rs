@@ -1,0 +1,136 @@
+//! The claims this server issues, and those it checks.
+
+use std::borrow::Cow;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, IgnoredAny, Visitor},
+};
+
+use super::{Subject, Terms, compact::present};
+
+/// The claims of an issued token: the four that clients of the original read, and `iss`, `sub`
+/// and `jti` beside them. No `nbf`, which would fail on clients whose clock lags.
+#[derive(Serialize)]
+pub(super) struct Issued<'a> {
+    username: &'a str,
+    exp: u64,
+    iat: u64,
+    admin: bool,
+    iss: &'a str,
+    sub: String,
+    jti: String,
+}
+
+impl<'a> Issued<'a> {
+    pub(super) fn new(terms: &'a Terms, subject: &Subject<'a>, now: u64, id: &[u8; 16]) -> Self {
+        Self {
+            username: subject.username,
+            exp: now.saturating_add(terms.ttl_seconds),
+            iat: now,
+            admin: subject.admin,
+            iss: &terms.issuer,
+            sub: subject.id.to_string(),
+            jti: URL_SAFE_NO_PAD.encode(id),
+        }
+    }
+
+    /// The encoded payload.
+    pub(super) fn encode(&self) -> String {
+        // Strings, integers and booleans always serialise; an empty object would not verify.
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+/// The claims that are checked: `exp` must be there, the others may be.
+#[derive(Deserialize)]
+struct Raw<'a> {
+    exp: NumericDate,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<NumericDate>,
+    #[serde(default, deserialize_with = "present")]
+    iat: Option<NumericDate>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    iss: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present", rename = "sub")]
+    _sub: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present", rename = "jti")]
+    _jti: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "present")]
+    aud: Option<IgnoredAny>,
+}
+
+/// Claims of the right types.
+pub(super) struct Checked<'a> {
+    pub(super) exp: NumericDate,
+    pub(super) nbf: Option<NumericDate>,
+    pub(super) iat: Option<NumericDate>,
+    pub(super) iss: Option<Cow<'a, str>>,
+    pub(super) has_audience: bool,
+}
+
+impl<'a> Checked<'a> {
+    /// Parses a payload; `None` unless it is a JSON object in UTF-8 whose registered claims have
+    /// the types of RFC 7519 §4.1 and appear once.
+    pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(payload).ok()?;
+        // A derived struct also takes a JSON array.
+        if !text.trim_start().starts_with('{') {
+            return None;
+        }
+        let Raw { exp, nbf, iat, iss, _sub, _jti, aud } = serde_json::from_str(text).ok()?;
+        Some(Self { exp, nbf, iat, iss, has_audience: aud.is_some() })
+    }
+}
+
+/// Seconds since the epoch (RFC 7519 §2), a fraction cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NumericDate(i64);
+
+impl NumericDate {
+    /// Whether the instant is `now` or before it.
+    pub(super) fn is_past(self, now: u64) -> bool {
+        u64::try_from(self.0).is_ok_and(|seconds| seconds <= now) || self.0 < 0
+    }
+
+    /// Whether the instant is after `now`.
+    pub(super) fn is_after(self, now: u64) -> bool {
+        !self.is_past(now)
+    }
+}
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = NumericDate;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a number of seconds since 1970")
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<NumericDate, E> {
+                i64::try_from(value).map(NumericDate).map_err(E::custom)
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<NumericDate, E> {
+                Ok(NumericDate(value))
+            }
+
+            fn visit_f64<E: Error>(self, value: f64) -> Result<NumericDate, E> {
+                // Beyond 2^53 a double no longer tells one second from the next.
+                const LARGEST: f64 = 9_007_199_254_740_992.0;
+                if value.abs() > LARGEST {
+                    return Err(E::custom("beyond any date"));
+                }
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "bounded above; the fraction is meant to go"
+                )]
+                Ok(NumericDate(value.floor() as i64))
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}

@@ -1,0 +1,177 @@
+//! Issues and verifies tokens: HS256 JSON Web Tokens (RFC 7519) from a ring of keys.
+//!
+//! Everything here is synchronous and pure; the only clock is the one passed in.
+
+mod claims;
+mod compact;
+mod folder;
+mod ring;
+
+use std::fmt;
+
+use jsonwebtoken::{Algorithm, crypto};
+use rand::Rng;
+
+use self::{
+    claims::{Issued, NumericDate},
+    compact::Compact,
+};
+pub use self::{
+    folder::{FolderError, read_folder},
+    ring::{Key, KeyRing, RingError},
+};
+use crate::contract::key_ring::SINGLE_KEY_ID;
+
+/// Longest token looked at, in bytes: longer ones are refused unparsed.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// How far `iat` and `nbf` may lie ahead, in seconds: the clocks of two machines differ.
+/// `exp` has no such leeway, nor had the service this one replaces.
+const LEEWAY_SECONDS: u64 = 30;
+
+/// What every token of this server says.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The `iss` claim; a token that carries another is refused, one that carries none is not.
+    pub issuer: String,
+    /// From `iat` to `exp`, in seconds.
+    pub ttl_seconds: u64,
+}
+
+/// Whom a token is issued to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// The row's id; the `sub` claim.
+    pub id: i64,
+    /// The e-mail as stored; the `username` claim.
+    pub username: &'a str,
+    /// The `admin` claim.
+    pub admin: bool,
+}
+
+/// Why a token does not verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokenFault {
+    /// `exp` has passed.
+    Expired,
+    /// `nbf` or `iat` lies ahead.
+    NotYetValid,
+    /// No key at hand verifies the signature.
+    BadSignature,
+    /// The header names a key this server does not hold (any more, or yet).
+    UnknownKey,
+    /// Not a compact JWS of HS256 with claims as RFC 7519 wants them.
+    Malformed,
+    /// Signed by us, but by another issuer or for an audience.
+    Foreign,
+}
+
+impl fmt::Display for TokenFault {
+    /// The kind of fault, which is all that a client is told.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Expired => "expired",
+            Self::NotYetValid => "not yet valid",
+            Self::BadSignature | Self::UnknownKey => "bad signature",
+            Self::Malformed | Self::Foreign => "malformed",
+        })
+    }
+}
+
+/// A token could not be signed; the crypto library says why.
+#[derive(Debug, thiserror::Error)]
+#[error("the token could not be signed: {0}")]
+pub struct SignError(#[from] jsonwebtoken::errors::Error);
+
+/// Issues a token at `now` (seconds since the epoch), signed by the ring's signer.
+///
+/// # Errors
+/// The crypto library refused to sign.
+pub fn issue(ring: &KeyRing, terms: &Terms, subject: &Subject<'_>, now: u64) -> Result<String, SignError> {
+    let mut id = [0_u8; 16];
+    rand::rng().fill_bytes(&mut id);
+    let claims = Issued::new(terms, subject, now, &id).encode();
+    let key = ring.signer();
+    let mut token = String::with_capacity(key.encoded_header().len() + claims.len() + 45);
+    token.push_str(key.encoded_header());
+    token.push('.');
+    token.push_str(&claims);
+    let signature = crypto::sign(token.as_bytes(), key.encoding(), Algorithm::HS256)?;
+    token.push('.');
+    token.push_str(&signature);
+    Ok(token)
+}
+
+/// Verifies `token` at `now` (seconds since the epoch) and returns its claims, a JSON object, as
+/// they were signed.
+///
+/// # Errors
+/// The first fault found; the signature is checked before any claim.
+pub fn verify(ring: &KeyRing, terms: &Terms, token: &str, now: u64) -> Result<Vec<u8>, TokenFault> {
+    let compact = Compact::split(token).ok_or(TokenFault::Malformed)?;
+    check_signature(ring, &compact, now)?;
+    let payload = compact.payload().ok_or(TokenFault::Malformed)?;
+    let claims = claims::Checked::parse(&payload).ok_or(TokenFault::Malformed)?;
+    if claims.exp.is_past(now) {
+        return Err(TokenFault::Expired);
+    }
+    if [claims.nbf, claims.iat]
+        .into_iter()
+        .flatten()
+        .any(|date: NumericDate| date.is_after(now + LEEWAY_SECONDS))
+    {
+        return Err(TokenFault::NotYetValid);
+    }
+    // RFC 7519 §4.1.3: whoever is not named by an audience must refuse the token.
+    if claims.has_audience || claims.iss.is_some_and(|issuer| issuer != terms.issuer) {
+        return Err(TokenFault::Foreign);
+    }
+    Ok(payload)
+}
+
+fn check_signature(ring: &KeyRing, token: &Compact<'_>, now: u64) -> Result<(), TokenFault> {
+    let verifies = |key: &Key| {
+        crypto::verify(token.signature, token.signed.as_bytes(), key.decoding(), Algorithm::HS256)
+            .unwrap_or(false)
+    };
+    // Our own headers are recognised by their encoded form, which saves decoding them.
+    let named = if let Some(key) = ring.by_encoded_header(token.header) {
+        Some(key)
+    } else {
+        let header = token.header().ok_or(TokenFault::Malformed)?;
+        match header.kid.as_deref() {
+            None => None,
+            Some(id) => match ring.get(id) {
+                Some(key) => Some(key),
+                None if id == SINGLE_KEY_ID => None,
+                None => return Err(TokenFault::UnknownKey),
+            },
+        }
+    };
+    match named {
+        Some(key) if !key.verifies_at(now) => Err(TokenFault::UnknownKey),
+        Some(key) if verifies(key) => Ok(()),
+        None if ring.keys().filter(|key| key.verifies_at(now)).any(verifies) => Ok(()),
+        _ => Err(TokenFault::BadSignature),
+    }
+}
+
+/// Proves at start that what is issued verifies and what is altered does not.
+///
+/// # Errors
+/// What went wrong, for the log; the server must not start then.
+pub fn self_test(ring: &KeyRing, terms: &Terms, now: u64) -> Result<(), String> {
+    let subject = Subject { id: 0, username: "self-test", admin: false };
+    let token = issue(ring, terms, &subject, now).map_err(|error| error.to_string())?;
+    verify(ring, terms, &token, now).map_err(|fault| format!("a token just issued is refused: {fault}"))?;
+    let (signed, signature) = token.rsplit_once('.').ok_or("a token just issued has no signature")?;
+    let altered = if signature.starts_with('A') { "B" } else { "A" };
+    let forged = format!("{signed}.{altered}{}", signature.get(1..).unwrap_or_default());
+    match verify(ring, terms, &forged, now) {
+        Err(TokenFault::BadSignature) => Ok(()),
+        _ => Err("a token with an altered signature is not refused".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
