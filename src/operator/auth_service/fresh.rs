@@ -1,0 +1,71 @@
+//! What may be new in one run: the clock and random values, drawn before anything is decided, so
+//! that deciding stays pure. Most runs use none of the values.
+
+use k8s_openapi::jiff::Timestamp;
+use rand::RngExt;
+
+/// Values for whatever has to be generated. Secret, hence without Debug.
+#[derive(Clone)]
+pub struct Fresh {
+    /// The present time.
+    pub now: Timestamp,
+    /// Key id of a new signing key: 8 hex digits.
+    pub key_id: String,
+    /// A new signing key. Printable, because neighbours take it from an environment variable.
+    pub key: String,
+    /// Id of this resource's own database accounts: 8 hex digits.
+    pub account_id: String,
+    /// Key that names migration Jobs.
+    pub job_key: Vec<u8>,
+    /// Password of a new database account.
+    pub account_password: String,
+    /// Password of the first admin.
+    pub admin_password: String,
+    /// Root password of a new managed database.
+    pub root_password: String,
+}
+
+impl Fresh {
+    /// Draws everything from the operating system's generator.
+    #[must_use]
+    pub fn draw() -> Self {
+        let mut rng = rand::rng();
+        let mut job_key = vec![0; 32];
+        rng.fill(job_key.as_mut_slice());
+        Self {
+            now: Timestamp::now(),
+            key_id: format!("{:08x}", rng.random::<u32>()),
+            key: letters(64),
+            account_id: format!("{:08x}", rng.random::<u32>()),
+            job_key,
+            account_password: letters(32),
+            admin_password: letters(24),
+            root_password: letters(32),
+        }
+    }
+}
+
+/// Letters and digits: just under 6 bits each, and safe in every shell, URL and environment.
+fn letters(count: usize) -> String {
+    let mut rng = rand::rng();
+    (0..count).map(|_| char::from(rng.sample(rand::distr::Alphanumeric))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_long_enough_printable_and_never_drawn_twice() {
+        let (one, other) = (Fresh::draw(), Fresh::draw());
+        assert_eq!((one.key_id.len(), one.account_id.len(), one.job_key.len()), (8, 8, 32));
+        assert!(one.key.len() >= 2 * crate::contract::key_ring::MIN_KEY_BYTES);
+        assert_eq!(
+            (one.account_password.len(), one.admin_password.len(), one.root_password.len()),
+            (32, 24, 32)
+        );
+        assert!(one.key.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert_ne!(one.key, other.key);
+        assert_ne!(one.job_key, other.job_key);
+    }
+}

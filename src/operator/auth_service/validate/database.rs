@@ -1,0 +1,119 @@
+//! The managed database: its root password, Service, `StatefulSet` and volume.
+
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec},
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::ResourceExt;
+
+use super::{Inputs, data, requests};
+use crate::operator::{
+    auth_service::{
+        claim::{Slot, claim},
+        names::{Component, DATA_VOLUME, entry},
+        plan::{DatabaseServer, Entries, ManagedDatabase},
+        quantity,
+        refusal::Refusal,
+    },
+    labels,
+};
+
+/// Size of a volume that names none.
+const DEFAULT_SIZE: &str = "1Gi";
+
+/// Decides on the managed database; answers the root password's Secret as it will be, too.
+pub(super) fn decide(
+    inputs: &Inputs<'_>,
+    refusals: &mut Vec<Refusal>,
+) -> (Option<ManagedDatabase>, Option<Entries>) {
+    if inputs.external().is_some() {
+        return (None, None);
+    }
+    let (identity, observed) = (inputs.identity, inputs.observed);
+    let spec =
+        inputs.spec.database.as_ref().and_then(|database| database.managed.clone()).unwrap_or_default();
+    let storage = spec.storage.unwrap_or_default();
+    let size = storage.size.unwrap_or_else(|| Quantity(DEFAULT_SIZE.to_owned()));
+
+    let service = claim(observed.database_service.as_ref(), identity, refusals).free();
+    let set = claim(observed.database.as_ref(), identity, refusals);
+    let root_password = root_password(inputs, &set, refusals);
+    let volume_is_ours = observed.volume.as_ref().is_none_or(|volume| is_ours(inputs, volume, refusals));
+    let template = set.ours().and_then(claim_template);
+    // An existing pod goes on with the Secret it mounts; a new one waits until it is there and ours.
+    let mountable = set.ours().is_some() || root_password.is_some();
+    let server = (set.free() && mountable && volume_is_ours).then(|| DatabaseServer {
+        image: spec.image.unwrap_or_else(|| inputs.images.database.clone()),
+        resources: spec.resources.unwrap_or_else(|| requests("100m", "512Mi")),
+        template_size: template.and_then(requested).cloned().unwrap_or_else(|| size.clone()),
+        template_storage_class: match template {
+            Some(template) => template.storage_class_name.clone(),
+            None => storage.storage_class_name,
+        },
+    });
+    let volume = observed.volume.as_ref().filter(|_| volume_is_ours);
+    // The API server only lets a bound claim grow.
+    let bound = |volume: &&PersistentVolumeClaim| {
+        volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+    };
+    let present = volume.filter(bound).and_then(|volume| requested(volume.spec.as_ref()?));
+    let grows = present.is_some_and(|present| quantity::nano(&present.0) < quantity::nano(&size.0));
+    let managed = ManagedDatabase {
+        root_password: root_password.clone(),
+        service,
+        server,
+        grow_volume: grows.then_some(size),
+    };
+    (Some(managed), root_password)
+}
+
+/// The root password: made with the volume. The database takes over the Secret's password at every
+/// start, so a new one opens an old volume, but only then.
+fn root_password(
+    inputs: &Inputs<'_>,
+    set: &Slot<'_, StatefulSet>,
+    refusals: &mut Vec<Refusal>,
+) -> Option<Entries> {
+    let name = inputs.identity.root_password();
+    let initialised = set.ours().is_some() || inputs.observed.volume.is_some();
+    match claim(inputs.observed.root_password.as_ref(), inputs.identity, refusals) {
+        Slot::Blocked => None,
+        Slot::Ours(secret) => Some(Entries(data(secret))),
+        Slot::Absent if initialised && !inputs.may_regenerate(&name) => {
+            refusals.push(Refusal::secret_lost(format!(
+                "Secret {name} with the root password of the managed database is gone: restore it with its key password, or annotate the AuthService with {}={name} to generate a new one, and then delete Pod {}, because the database takes its password over when it starts",
+                labels::REGENERATE,
+                inputs.identity.database_pod(),
+            )));
+            None
+        }
+        Slot::Absent => {
+            let password = inputs.fresh.root_password.clone().into_bytes();
+            Some(Entries([(entry::PASSWORD.to_owned(), password)].into()))
+        }
+    }
+}
+
+/// Whether the volume claim of our `StatefulSet`'s name was made for it: Kubernetes would mount any.
+fn is_ours(inputs: &Inputs<'_>, volume: &PersistentVolumeClaim, refusals: &mut Vec<Refusal>) -> bool {
+    let labels = volume.labels();
+    let selector = inputs.identity.selector(Component::Database);
+    let ours = labels.get(labels::OWNER) == Some(&inputs.identity.name)
+        || selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+    if !ours {
+        refusals.push(Refusal::name_taken("PersistentVolumeClaim", &volume.name_any(), "exists already"));
+    }
+    ours
+}
+
+fn claim_template(set: &StatefulSet) -> Option<&PersistentVolumeClaimSpec> {
+    let templates = set.spec.as_ref()?.volume_claim_templates.as_ref()?;
+    templates.iter().find(|template| template.name_any() == DATA_VOLUME)?.spec.as_ref()
+}
+
+fn requested(claim: &PersistentVolumeClaimSpec) -> Option<&Quantity> {
+    claim.resources.as_ref()?.requests.as_ref()?.get("storage")
+}

@@ -1,0 +1,6 @@
+//! What is decided, as a specification.
+
+mod accounts;
+mod key_ring;
+mod migration;
+mod places;

@@ -1,0 +1,179 @@
+use serde_json::json;
+
+use crate::operator::{
+    auth_service::{
+        fixture::{World, refused},
+        validate::Decision,
+    },
+    labels,
+};
+
+const BROUGHT: &str = "a-key-that-the-user-brought-along!";
+const OTHER: &str = "another-key-that-the-user-brought!";
+
+fn with_reference() -> serde_json::Value {
+    json!({"token": {"signingKeySecretRef": {"name": "theirs"}}})
+}
+
+fn ring(decision: &Decision) -> Vec<(String, String)> {
+    let entries = decision.plan.key_ring.as_ref().map(|entries| entries.0.clone()).unwrap_or_default();
+    entries.into_iter().map(|(key, value)| (key, String::from_utf8(value).unwrap())).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn jwt_secret(decision: &Decision) -> String {
+    let view = decision.plan.credentials.as_ref().unwrap();
+    String::from_utf8(view.0["JWT_SECRET"].clone()).unwrap()
+}
+
+#[test]
+fn the_first_key_is_generated_once_and_signs_at_once() {
+    let mut world = World::new(json!({}));
+    let first = ring(&world.run());
+    let key = "signing-key-of-draw-1-and-long-enough";
+    assert_eq!(first, pairs(&[("00000001.key", key), ("00000001.signs", "2026-03-01T12:00:00Z")]));
+    world.later(3600);
+    let second = world.run();
+    assert_eq!(ring(&second), first);
+    assert_eq!(second.signer.as_ref().unwrap().id, "00000001");
+    assert_eq!((jwt_secret(&second), second.next_signer_at), (key.to_owned(), None));
+}
+
+#[test]
+fn a_brought_key_is_copied_byte_by_byte_and_is_the_first_to_sign() {
+    let mut world = World::new(with_reference());
+    let value = format!("{BROUGHT}\n");
+    world.secret("theirs", &[("JWT_SECRET", &value)]);
+    assert_eq!(
+        ring(&world.run()),
+        pairs(&[("00000001.key", &value), ("00000001.signs", "2026-03-01T12:00:00Z")])
+    );
+    let again = world.run();
+    assert_eq!(again.plan.key_ring.unwrap().0.len(), 2);
+}
+
+#[test]
+fn a_key_brought_later_joins_the_ring_and_signs_when_every_pod_has_it() {
+    let mut world = World::new(json!({}));
+    let before = ring(&world.run());
+    world.respec(with_reference());
+    world.secret("theirs", &[("JWT_SECRET", BROUGHT)]);
+    let joined = world.run();
+    let added = pairs(&[("00000002.key", BROUGHT), ("00000002.signs", "2026-03-01T12:03:00Z")]);
+    assert_eq!(ring(&joined), [before.clone(), added].concat());
+    assert_eq!(joined.signer.as_ref().unwrap().id, "00000001");
+    assert_eq!(joined.next_signer_at.unwrap().to_string(), "2026-03-01T12:03:00Z");
+    assert_eq!(jwt_secret(&joined), before[0].1);
+    world.later(180);
+    let signing = world.run();
+    assert_eq!((ring(&signing), signing.next_signer_at), (ring(&joined), None));
+    assert_eq!(
+        (signing.signer.as_ref().unwrap().id.as_str(), jwt_secret(&signing)),
+        ("00000002", BROUGHT.to_owned())
+    );
+}
+
+#[test]
+fn a_key_brought_back_signs_again_under_a_new_id() {
+    let mut world = World::new(with_reference());
+    for key in [BROUGHT, OTHER, BROUGHT] {
+        world.secret("theirs", &[("JWT_SECRET", key)]);
+        world.run();
+    }
+    let ring = ring(&world.run());
+    assert_eq!(
+        ring,
+        pairs(&[
+            ("00000001.key", BROUGHT),
+            ("00000001.signs", "2026-03-01T12:00:00Z"),
+            ("00000002.key", OTHER),
+            ("00000002.signs", "2026-03-01T12:03:00Z"),
+            ("00000003.key", BROUGHT),
+            ("00000003.signs", "2026-03-01T12:03:01Z"),
+        ])
+    );
+}
+
+#[test]
+fn a_reference_that_is_removed_leaves_its_key_signing() {
+    let mut world = World::new(with_reference());
+    world.secret("theirs", &[("JWT_SECRET", BROUGHT)]);
+    let before = ring(&world.run());
+    world.respec(json!({}));
+    assert_eq!(ring(&world.run()), before);
+}
+
+#[test]
+fn a_brought_key_that_cannot_be_used_is_refused_and_no_other_is_made() {
+    let mut world = World::new(with_reference());
+    let absent = world.run();
+    assert_eq!(
+        refused(&absent),
+        [
+            "SecretUnusable SecretMissing: token.signingKeySecretRef: Secret theirs does not exist: create it with key JWT_SECRET: at least 32 random bytes"
+        ]
+    );
+    assert_eq!((absent.plan.key_ring, absent.plan.credentials), (None, None));
+    assert!(absent.plan.service && absent.plan.accounts.is_some(), "the rest goes on");
+    world.secret("theirs", &[("JWT_SECRET", "short")]);
+    assert_eq!(
+        refused(&world.run()),
+        [
+            "SecretUnusable SecretInvalid: token.signingKeySecretRef: Secret theirs holds 5 bytes under key JWT_SECRET; HS256 needs at least 32 (RFC 7518 section 3.2): replace it, for example by the output of `openssl rand -hex 32`"
+        ]
+    );
+    world.secret("theirs", &[("other", BROUGHT)]);
+    assert_eq!(
+        refused(&world.run()),
+        [
+            "SecretUnusable SecretInvalid: token.signingKeySecretRef: Secret theirs has no key JWT_SECRET: add it, or name another in token.signingKeySecretRef.key"
+        ]
+    );
+    world.secret("theirs", &[("JWT_SECRET", BROUGHT)]);
+    assert_eq!(refused(&world.run()), [""; 0]);
+}
+
+#[test]
+fn a_brought_key_that_vanishes_after_it_was_copied_freezes_the_ring_as_it_is() {
+    let mut world = World::new(with_reference());
+    world.secret("theirs", &[("JWT_SECRET", BROUGHT)]);
+    let before = ring(&world.run());
+    world.observed.referenced.clear();
+    let without = world.run();
+    assert_eq!((ring(&without), without.refusals.len()), (before, 1));
+    assert_eq!(jwt_secret(&without), BROUGHT);
+}
+
+#[test]
+fn a_lost_ring_is_not_replaced_until_that_is_asked_for() {
+    let mut world = World::new(json!({}));
+    world.up();
+    world.observed.key_ring = None;
+    let lost = world.run();
+    assert_eq!(lost.plan.key_ring, None);
+    assert_eq!(
+        refused(&lost),
+        [
+            "SecretLost SecretLost: Secret gate-keys with the signing keys is gone or holds no key that signs, and tokens signed by them are in use: restore it from a backup, or annotate the AuthService with authservice.dev/regenerate=gate-keys to generate a new one, which logs everybody out"
+        ]
+    );
+    assert!(lost.plan.server.is_some() && lost.plan.budget, "the rest goes on");
+    assert_eq!(lost.plan.credentials, None, "the view stays as it is");
+    world.service.metadata.annotations =
+        Some([(labels::REGENERATE.to_owned(), "gate-keys".to_owned())].into());
+    let anew = world.run();
+    assert_eq!((refused(&anew), ring(&anew).len()), (vec![], 2));
+}
+
+#[test]
+fn a_ring_that_status_knows_of_is_lost_even_without_a_deployment() {
+    let mut world = World::new(json!({}));
+    world.up();
+    world.report();
+    world.observed.key_ring = None;
+    world.observed.deployment = None;
+    assert_eq!(world.decide().refusals.len(), 1);
+}

@@ -1,0 +1,248 @@
+//! Whose the children are, and the managed database.
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::{PersistentVolumeClaim, Secret, Service},
+    policy::v1::PodDisruptionBudget,
+};
+use kube::Resource;
+use serde_json::{Value, json};
+
+use crate::operator::{
+    auth_service::{
+        fixture::{World, refused},
+        plan::Plan,
+    },
+    labels,
+};
+
+#[expect(clippy::unnecessary_wraps, reason = "it stands where a read object stands")]
+fn stranger<K: serde::de::DeserializeOwned>(name: &str) -> Option<K> {
+    let object = json!({"metadata": {"name": name, "uid": "theirs"}, "spec": {"selector": {}, "serviceName": "", "template": {}}});
+    Some(serde_json::from_value(object).unwrap())
+}
+
+type Place = Box<dyn Fn(&mut World)>;
+type Check = fn(&Plan) -> bool;
+
+#[test]
+fn an_object_of_someone_else_is_left_untouched_and_named_and_the_rest_goes_on() {
+    let whole = World::new(json!({})).run().plan;
+    let cases: Vec<(&str, Place, Check)> = vec![
+        ("Secret gate-keys", Box::new(|w| w.observed.key_ring = stranger::<Secret>("gate-keys")), |p| {
+            p.key_ring.is_none() && p.server.is_none() && p.credentials.is_none()
+        }),
+        (
+            "Secret gate-database",
+            Box::new(|w| w.observed.accounts = stranger::<Secret>("gate-database")),
+            |p| p.accounts.is_none() && p.server.is_none(),
+        ),
+        ("Secret gate-admin", Box::new(|w| w.observed.admin = stranger::<Secret>("gate-admin")), |p| {
+            p.admin.is_none() && p.server.is_some()
+        }),
+        (
+            "Secret gate-credentials",
+            Box::new(|w| w.observed.credentials = stranger::<Secret>("gate-credentials")),
+            |p| p.credentials.is_none() && p.server.is_some(),
+        ),
+        (
+            "Secret gate-mysql-root",
+            Box::new(|w| w.observed.root_password = stranger::<Secret>("gate-mysql-root")),
+            |p| {
+                p.managed.as_ref().unwrap().root_password.is_none()
+                    && p.managed.as_ref().unwrap().server.is_none()
+            },
+        ),
+        ("Service gate", Box::new(|w| w.observed.service = stranger::<Service>("gate")), |p| {
+            !p.service && p.server.is_some()
+        }),
+        ("Deployment gate", Box::new(|w| w.observed.deployment = stranger::<Deployment>("gate")), |p| {
+            p.server.is_none() && p.service
+        }),
+        (
+            "PodDisruptionBudget gate",
+            Box::new(|w| w.observed.budget = stranger::<PodDisruptionBudget>("gate")),
+            |p| !p.budget && p.server.is_some(),
+        ),
+        (
+            "Service gate-mysql",
+            Box::new(|w| w.observed.database_service = stranger::<Service>("gate-mysql")),
+            |p| !p.managed.as_ref().unwrap().service,
+        ),
+        (
+            "StatefulSet gate-mysql",
+            Box::new(|w| w.observed.database = stranger::<StatefulSet>("gate-mysql")),
+            |p| p.managed.as_ref().unwrap().server.is_none(),
+        ),
+    ];
+    for (child, place, frozen) in cases {
+        let mut world = World::new(json!({}));
+        place(&mut world);
+        let decision = world.decide();
+        assert_eq!(
+            refused(&decision),
+            [format!(
+                "NameTaken NameTaken: {child} exists already, without label authservice.dev/name=gate, and is left untouched: rename or delete it, or use another name for the AuthService"
+            )]
+        );
+        assert!(frozen(&decision.plan), "{child}");
+        assert!(!frozen(&whole), "{child} is made when its name is free");
+    }
+}
+
+#[test]
+fn a_controller_of_another_kind_is_named() {
+    let mut world = World::new(json!({}));
+    world.run();
+    let service = world.observed.service.as_mut().unwrap();
+    let owner = &mut service.metadata.owner_references.as_mut().unwrap()[0];
+    (owner.kind, owner.name, owner.uid) = ("Gateway".to_owned(), "edge".to_owned(), "9".to_owned());
+    assert_eq!(
+        refused(&world.decide()),
+        [
+            "NameTaken NameTaken: Service gate belongs to Gateway edge, and is left untouched: rename or delete it, or use another name for the AuthService"
+        ]
+    );
+}
+
+#[test]
+fn children_of_a_deleted_resource_of_the_same_name_are_waited_for() {
+    let mut world = World::new(json!({}));
+    world.run();
+    world.service.metadata.uid = Some("uid-of-the-next".to_owned());
+    let decision = world.decide();
+    let expected: Vec<String> = [
+        "Deployment gate",
+        "StatefulSet gate-mysql",
+        "Secret gate-credentials",
+        "Service gate",
+        "PodDisruptionBudget gate",
+    ]
+    .map(|child| {
+        format!("NameTaken LeftoverTerminating: waiting for an earlier {child} to be removed by Kubernetes")
+    })
+    .into();
+    let mut found = refused(&decision);
+    found.retain(|refusal| !refusal.contains("Service gate-mysql"));
+    found.sort_unstable();
+    let mut expected = expected;
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn our_object_that_is_being_deleted_is_not_written_to() {
+    let mut world = World::new(json!({}));
+    world.run();
+    world.observed.service.as_mut().unwrap().meta_mut().deletion_timestamp =
+        Some(serde_json::from_value(json!("2026-03-01T12:00:00Z")).unwrap());
+    let decision = world.decide();
+    assert!(!decision.plan.service);
+    assert_eq!(decision.refusals.len(), 1);
+}
+
+#[test]
+fn a_child_orphaned_by_hand_is_still_ours_by_its_label() {
+    let mut world = World::new(json!({}));
+    world.run();
+    world.observed.deployment.as_mut().unwrap().meta_mut().owner_references = None;
+    let decision = world.decide();
+    assert_eq!(refused(&decision), [""; 0]);
+    assert!(decision.plan.server.is_some());
+}
+
+#[test]
+fn a_budget_is_kept_for_more_than_one_replica_and_removed_for_fewer() {
+    let mut world = World::new(json!({}));
+    assert!(world.run().plan.budget);
+    world.service.spec.replicas = 1;
+    let one = world.run();
+    assert!(!one.plan.budget && world.observed.budget.is_none());
+    assert_eq!(one.plan.deletions.len(), 1);
+    world.observed.budget = stranger::<PodDisruptionBudget>("gate");
+    let theirs = world.run();
+    assert_eq!((theirs.plan.deletions, theirs.refusals), (vec![], vec![]));
+}
+
+fn storage(storage: &Value) -> Value {
+    json!({"database": {"managed": {"storage": storage}}})
+}
+
+#[test]
+fn a_volume_grows_while_the_template_keeps_its_size_and_class() {
+    let mut world = World::new(storage(&json!({"size": "1Gi", "storageClassName": "fast"})));
+    world.up();
+    world.respec(storage(&json!({"size": "2Gi", "storageClassName": "fast"})));
+    let phase = |world: &mut World, phase: &str| {
+        let volume = world.observed.volume.as_mut().unwrap();
+        volume.status = serde_json::from_value(json!({"phase": phase})).unwrap();
+    };
+    phase(&mut world, "Pending");
+    assert_eq!(world.run().plan.managed.unwrap().grow_volume, None, "the API server would refuse it");
+    phase(&mut world, "Bound");
+    let managed = world.run().plan.managed.unwrap();
+    assert_eq!(managed.grow_volume.unwrap().0, "2Gi");
+    let server = managed.server.unwrap();
+    assert_eq!(
+        (server.template_size.0.as_str(), server.template_storage_class.as_deref()),
+        ("1Gi", Some("fast"))
+    );
+    let volume = world.observed.volume.as_mut().unwrap();
+    volume.spec = serde_json::from_value(json!({"resources": {"requests": {"storage": "2048Mi"}}})).unwrap();
+    assert_eq!(world.run().plan.managed.unwrap().grow_volume, None);
+}
+
+#[test]
+fn a_volume_of_someone_else_is_never_mounted() {
+    let mut world = World::new(json!({}));
+    world.observed.volume = stranger::<PersistentVolumeClaim>("data-gate-mysql-0");
+    let decision = world.decide();
+    assert_eq!(decision.plan.managed.unwrap().server, None);
+    assert!(decision.refusals.iter().any(|refusal| {
+        refusal.message.starts_with("PersistentVolumeClaim data-gate-mysql-0 exists already")
+    }));
+}
+
+#[test]
+fn a_lost_root_password_is_not_replaced_until_that_is_asked_for() {
+    let mut world = World::new(json!({}));
+    world.up();
+    world.observed.root_password = None;
+    let lost = world.run();
+    assert_eq!(lost.plan.managed.as_ref().unwrap().root_password, None);
+    assert_eq!(
+        refused(&lost),
+        [
+            "SecretLost SecretLost: Secret gate-mysql-root with the root password of the managed database is gone: restore it with its key password, or annotate the AuthService with authservice.dev/regenerate=gate-mysql-root to generate a new one, and then delete Pod gate-mysql-0, because the database takes its password over when it starts"
+        ]
+    );
+    assert!(lost.plan.server.is_some() && lost.plan.managed.unwrap().server.is_some(), "the rest goes on");
+    world.service.metadata.annotations =
+        Some([(labels::REGENERATE.to_owned(), "gate-mysql-root".to_owned())].into());
+    assert_eq!(refused(&world.run()), [""; 0]);
+}
+
+#[test]
+fn an_external_database_has_no_children_of_ours() {
+    let mut world = World::external(json!({"credentialsSecretRef": {"name": "theirs"}}));
+    world.secret("theirs", &[("username", "u"), ("password", "p")]);
+    let plan = world.run().plan;
+    assert_eq!(plan.managed, None);
+    let connection = plan.server.unwrap().connection;
+    assert_eq!(
+        (connection.host.as_str(), connection.port, connection.database.as_str()),
+        ("db.example", 3307, "shop")
+    );
+}
+
+#[test]
+fn the_secret_of_someone_else_never_becomes_the_first_admins_password() {
+    let mut world = World::new(json!({}));
+    world.observed.admin = stranger::<Secret>("gate-admin");
+    world.run();
+    world.database_ready(1);
+    assert_eq!(world.run().plan.migration.unwrap().bootstrap, []);
+    world.observed.admin = None;
+    let free = world.run().plan;
+    assert!(free.admin.is_some() && free.migration.unwrap().bootstrap.len() == 1);
+}

@@ -1,0 +1,149 @@
+//! How long a failing object waits: exponential for each object, so that one broken resource costs
+//! the API server little and delays no other.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rand::RngExt;
+use tokio::time::Instant;
+
+use super::context::ObjectKey;
+
+/// The first wait.
+pub const FIRST: Duration = Duration::from_secs(1);
+/// The longest wait, reached after nine failures in a row.
+pub const LONGEST: Duration = Duration::from_mins(5);
+
+/// Failures in a row for each object.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    entries: Mutex<HashMap<ObjectKey, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    failures: u32,
+    /// What failed last, when failures are counted by name, and when it may be tried again.
+    last: Option<(String, Instant)>,
+}
+
+impl Backoff {
+    /// Counts one failure and answers how long to wait: 1 s, doubled with each failure in a row,
+    /// at most 5 min, less up to a quarter so that objects which failed together spread out.
+    pub fn failed(&self, key: &ObjectKey) -> Duration {
+        let mut entries = self.lock();
+        let entry = entries.entry(key.clone()).or_insert(Entry { failures: 0, last: None });
+        entry.failures = entry.failures.saturating_add(1);
+        jittered(nominal(entry.failures))
+    }
+
+    /// Counts the failure named `failure` (the uid of a failed Job, for one) the first time it is
+    /// seen, and answers how much of its wait is left: zero once it may be tried again.
+    pub fn remaining(&self, key: &ObjectKey, failure: &str) -> Duration {
+        let now = Instant::now();
+        let mut entries = self.lock();
+        let entry = entries.entry(key.clone()).or_insert(Entry { failures: 0, last: None });
+        if let Some((last, due)) = &entry.last
+            && last == failure
+        {
+            return due.saturating_duration_since(now);
+        }
+        entry.failures = entry.failures.saturating_add(1);
+        let wait = jittered(nominal(entry.failures));
+        entry.last = Some((failure.to_owned(), now + wait));
+        wait
+    }
+
+    /// Forgets the object's failures: it succeeded, or it is gone.
+    pub fn reset(&self, key: &ObjectKey) {
+        self.lock().remove(key);
+    }
+
+    /// Objects with failures.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether no object has failures.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `duration`, less up to a quarter of it: what happened at one moment is not repeated at one moment.
+#[must_use]
+pub fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(rand::rng().random_range(0.75..=1.0))
+}
+
+/// The wait after this many failures in a row, before jitter.
+fn nominal(failures: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
+    FIRST.saturating_mul(doubled).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey { namespace: "market".to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn waits_double_from_one_second_to_five_minutes() {
+        let waits: Vec<u64> = (1..=11).map(|failures| nominal(failures).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(nominal(u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn jitter_takes_off_at_most_a_quarter() {
+        for _ in 0..1000 {
+            let wait = jittered(Duration::from_secs(100));
+            assert!(wait >= Duration::from_secs(75) && wait <= Duration::from_secs(100), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_success_starts_over_and_leaves_no_entry() {
+        let backoff = Backoff::default();
+        for _ in 0..6 {
+            backoff.failed(&key("gate"));
+        }
+        assert!(backoff.failed(&key("gate")) > Duration::from_secs(40));
+        backoff.reset(&key("gate"));
+        assert!(backoff.is_empty());
+        assert!(backoff.failed(&key("gate")) <= FIRST);
+    }
+
+    #[test]
+    fn objects_do_not_share_failures() {
+        let backoff = Backoff::default();
+        for _ in 0..6 {
+            backoff.failed(&key("gate"));
+        }
+        assert!(backoff.failed(&key("door")) <= FIRST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_named_failure_counts_once_and_is_due_after_its_wait() {
+        let backoff = Backoff::default();
+        let first = backoff.remaining(&key("gate"), "job-1");
+        assert!(first > Duration::ZERO && first <= FIRST);
+        assert_eq!(backoff.remaining(&key("gate"), "job-1"), first);
+        tokio::time::advance(first).await;
+        assert_eq!(backoff.remaining(&key("gate"), "job-1"), Duration::ZERO);
+        let second = backoff.remaining(&key("gate"), "job-2");
+        assert!(second >= Duration::from_millis(1500) && second <= Duration::from_secs(2));
+    }
+}
