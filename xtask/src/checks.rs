@@ -1,0 +1,91 @@
+//! What is checked without running the product: formatting, lints, the boundary between operator and
+//! server, generated files, the chart under Helm 3 and 4.
+
+use std::process::Command;
+
+use crate::cluster::HelmVersion;
+use crate::{generate, images, parts, progress};
+
+/// Passes, or fails with what is wrong.
+type Check = fn() -> anyhow::Result<()>;
+
+/// Runs every check; answers how many passed and the names of those that failed.
+///
+/// # Errors
+/// When a check could not be run at all.
+pub fn run() -> anyhow::Result<(usize, Vec<String>)> {
+    let checks: [(&str, Check); 6] = [
+        ("formatted as rustfmt does", || cargo(&["fmt", "--all", "--check"])),
+        ("no lint", || {
+            cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--locked",
+                "--",
+                "--deny",
+                "warnings",
+            ])
+        }),
+        ("the server links no Kubernetes client", || {
+            unlinked("server", &["kube", "kube-client", "k8s-openapi"])
+        }),
+        ("the operator links no SQL", || unlinked("operator", &["sqlx", "sqlx-core", "argon2"])),
+        ("generated files are as the code says", || generate::run(true)),
+        ("the chart renders under Helm 3 and 4", chart),
+    ];
+    let (mut passed, mut failed) = (0, Vec::new());
+    for (name, check) in checks {
+        match check() {
+            Ok(()) => {
+                println!("{name} ... ok");
+                passed += 1;
+            }
+            Err(error) => {
+                println!("{name} ... FAILED\n{error:#}");
+                failed.push(name.to_owned());
+            }
+        }
+    }
+    Ok((passed, failed))
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new("cargo").current_dir(images::workspace()?).args(arguments).status()?;
+    anyhow::ensure!(status.success(), "cargo {} failed", arguments.join(" "));
+    Ok(())
+}
+
+/// Each binary is compiled with its one feature, and holds none of the other's crates.
+fn unlinked(feature: &str, foreign: &[&str]) -> anyhow::Result<()> {
+    let package = ["--package", "authservice-operator", "--no-default-features", "--features", feature];
+    cargo(&[&["check", "--locked", "--lib", "--bins"], &package[..]].concat())?;
+    let tree = progress::output(
+        Command::new("cargo")
+            .current_dir(images::workspace()?)
+            .args(["tree", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"])
+            .args(package),
+    )?;
+    let found: Vec<_> = foreign
+        .iter()
+        .filter(|name| tree.lines().any(|line| line.starts_with(&format!("{name} "))))
+        .collect();
+    anyhow::ensure!(found.is_empty(), "feature {feature} links {found:?}");
+    Ok(())
+}
+
+/// Linted and rendered in both modes, by both versions.
+fn chart() -> anyhow::Result<()> {
+    let chart = images::workspace()?.join("charts/authservice-operator");
+    for version in [HelmVersion::V3, HelmVersion::V4] {
+        let helm = parts::binary(version.program())?;
+        progress::output(Command::new(&helm).args(["lint", "--strict"]).arg(&chart))?;
+        for values in ["watchNamespaces=null", "watchNamespaces={shop,staff}"] {
+            progress::output(
+                Command::new(&helm).args(["template", "check"]).arg(&chart).args(["--set", values]),
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! What the developer's commands are made of: a Kubernetes node, databases and images that
+//! need nothing on the host but Rust, a C compiler and debootstrap.
+
+pub mod buildah;
+pub mod cache;
+pub mod checks;
+pub mod cluster;
+pub mod database;
+pub mod demo;
+pub mod figures;
+pub mod generate;
+pub mod images;
+pub mod parts;
+pub mod prerequisites;
+pub mod privilege;
+mod processes;
+pub mod progress;
+pub mod sandbox;
+pub mod target_cluster;
+pub mod test;
