@@ -1,0 +1,224 @@
+//! A counting proxy between an operator and the API server, which can lose one call and all that
+//! follow it, as they are lost when the operator is killed.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use http::StatusCode;
+use kube::Client;
+use serde_json::json;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+/// Which calls count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// POST, PUT, PATCH and DELETE.
+    Writes,
+    /// GETs and LISTs too, watches not.
+    All,
+}
+
+/// What is lost of a call, and of all that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It never reaches the API server.
+    Request,
+    /// It is done, and nobody hears of it.
+    Reply,
+}
+
+/// One call to lose; calls are counted from 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub call: usize,
+    pub counted: Counted,
+    pub loss: Loss,
+}
+
+/// A listening proxy; it ends when dropped.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    tripped: watch::Receiver<bool>,
+    task: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+    kubeconfig: PathBuf,
+}
+
+struct Shared {
+    client: Client,
+    inner: Mutex<Inner>,
+    trip: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Inner {
+    fault: Option<Fault>,
+    since_armed: Since,
+    calls: Vec<Call>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Since {
+    writes: usize,
+    all: usize,
+}
+
+/// One call that was counted.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: String,
+    pub path: String,
+}
+
+impl Call {
+    /// Whether it could change something.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        self.method != "GET"
+    }
+}
+
+impl Proxy {
+    /// Listens on loopback and forwards with this client's credentials.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub async fn start(client: Client) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let (trip, tripped) = watch::channel(false);
+        let shared = Arc::new(Shared { client, inner: Mutex::default(), trip });
+        let router = Router::new().fallback(forward).with_state(Arc::clone(&shared));
+        let task = tokio::spawn(async move {
+            let _ = axum::serve(listener, router).await;
+        });
+        let folder = tempfile::tempdir()?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, kubeconfig_for(address))?;
+        Ok(Self { shared, tripped, task, _folder: folder, kubeconfig })
+    }
+
+    /// A kubeconfig that leads through this proxy.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig.clone()
+    }
+
+    /// Loses a call from now on, counted from now.
+    pub fn arm(&self, fault: Fault) {
+        let mut inner = self.shared.lock();
+        inner.fault = Some(fault);
+        inner.since_armed = Since::default();
+    }
+
+    /// Waits until the call was lost.
+    pub async fn tripped(&self) {
+        let mut tripped = self.tripped.clone();
+        if tripped.wait_for(|tripped| *tripped).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Every counted call so far.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.lock().calls.clone()
+    }
+
+    /// Loses everything from now on.
+    pub fn cut(&self) {
+        self.shared.trip.send_replace(true);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn kubeconfig_for(address: SocketAddr) -> String {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "proxy", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "nobody", "user": {}}],
+        "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
+        "current-context": "proxy",
+    })
+    .to_string()
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call, and says what of it is lost.
+    fn count(&self, request: &Request) -> Option<Loss> {
+        let path = request.uri().path();
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        if is_watch || path.contains("/leases") {
+            return None;
+        }
+        let call = Call { method: request.method().to_string(), path: path.to_owned() };
+        let mut inner = self.lock();
+        inner.since_armed.all += 1;
+        inner.since_armed.writes += usize::from(call.is_write());
+        let (is_write, since) = (call.is_write(), inner.since_armed);
+        inner.calls.push(call);
+        let fault = inner.fault?;
+        let (counts, number) = match fault.counted {
+            Counted::Writes => (is_write, since.writes),
+            Counted::All => (true, since.all),
+        };
+        (counts && number == fault.call).then_some(fault.loss)
+    }
+}
+
+async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if *shared.trip.borrow() {
+        return std::future::pending().await;
+    }
+    let loss = shared.count(&request);
+    if loss == Some(Loss::Request) {
+        shared.trip.send_replace(true);
+        return std::future::pending().await;
+    }
+    let answer = pass_on(&shared.client, request).await;
+    if loss == Some(Loss::Reply) {
+        shared.trip.send_replace(true);
+    }
+    if *shared.trip.borrow() {
+        return std::future::pending().await;
+    }
+    match answer {
+        Ok(response) => response,
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    }
+}
+
+async fn pass_on(client: &Client, request: Request) -> anyhow::Result<Response> {
+    let (mut parts, body) = request.into_parts();
+    parts.headers.remove("host");
+    parts.headers.remove("connection");
+    let body = axum::body::to_bytes(body, usize::MAX).await?;
+    let answer = client.send(Request::from_parts(parts, kube::client::Body::from(body))).await?;
+    let (mut parts, body) = answer.into_parts();
+    parts.headers.remove("transfer-encoding");
+    parts.headers.remove("connection");
+    Ok(Response::from_parts(parts, Body::new(body)))
+}
+
+/// How long a killed operator's last calls may still be under way.
+pub const IN_FLIGHT: Duration = Duration::from_millis(200);
