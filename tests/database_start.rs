@@ -4,6 +4,7 @@
 //! Needs root, `unshare`, `nsenter`, `chroot`, `ip`, and a root file system for each engine in
 //! `TEST_MYSQL_ROOTFS` and `TEST_MARIADB_ROOTFS`; with an older MariaDB in
 //! `TEST_OLD_MARIADB_ROOTFS` the upgrade is tested too.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::{
     fs,
@@ -183,7 +184,7 @@ impl Container {
     }
 
     fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !self.probe("ready") {
             let ended = self.unshare.try_wait().unwrap();
             assert!(ended.is_none() && Instant::now() < deadline, "not ready:\n{}", self.log());
@@ -215,7 +216,7 @@ impl Drop for Container {
 }
 
 fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(value) = attempt() {
             return value;

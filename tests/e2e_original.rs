@@ -74,7 +74,7 @@ async fn works(sandbox: &Sandbox) -> anyhow::Result<()> {
     let claims = claims(&address, &token).await?;
     assert_eq!((&claims["username"], &claims["admin"]), (&json!("georgio@email.com"), &json!(true)));
     let verified = clients::verify(&token, "replace-me-by-openssl-rand-base64-48", &user.email).await?;
-    let original = verified["original"].as_str().unwrap_or_default();
+    let original = verified["original"]["issued"].as_str().unwrap_or_default();
     assert_eq!(clients::validate(&address, original).await?.status, 200);
     Ok(())
 }

@@ -100,7 +100,7 @@ async fn an_empty_spec_becomes_a_login_service_for_callers_of_the_original() -> 
             );
             let lifetime = claims["exp"].as_u64().context("exp")? - claims["iat"].as_u64().context("iat")?;
             assert_eq!(lifetime, 24 * 60 * 60);
-            let original = verified["original"].as_str().context("no token")?;
+            let original = verified["original"]["issued"].as_str().context("no token")?;
             assert_eq!(clients::validate(&by_address, original).await?.status, 200);
         }
 

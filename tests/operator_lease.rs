@@ -68,7 +68,7 @@ async fn one_of_two_leads_and_the_other_answers_its_probes_meanwhile() -> anyhow
             assert_eq!(second.ask("/readyz").await.map(|answer| answer.0), Some(200));
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        assert_eq!(second.metric("authservice_operator_reconciles_total", "").await?, 0.0);
+        assert!(second.metric("authservice_operator_reconciles_total", "").await? < 1.0);
         Ok(())
     })
     .await

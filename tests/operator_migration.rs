@@ -206,7 +206,7 @@ async fn a_database_whose_tables_are_gone_is_migrated_again() -> anyhow::Result<
         let name = first.name_any();
         // Some time is left for pods to notice a migration that has just completed.
         let again = sandbox.wait_until::<Job>(&name, "another run", |job| job.uid() != first.uid());
-        tokio::time::timeout(Duration::from_secs(120), again).await??;
+        tokio::time::timeout(Duration::from_mins(2), again).await??;
         play(&sandbox.namespace, Script::default());
         sandbox.wait_ready("gate").await?;
         Ok(())

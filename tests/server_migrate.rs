@@ -24,7 +24,7 @@ fn with_users(database: &Database) -> Migration {
 
 #[test]
 fn an_empty_server_is_set_up_and_a_second_run_changes_nothing() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         let report = with_users(&database).succeed();
         let version = report.database_version.clone().unwrap();
@@ -71,7 +71,7 @@ fn an_empty_server_is_set_up_and_a_second_run_changes_nothing() {
 
 #[test]
 fn the_servers_account_gets_row_rights_on_its_database_alone() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         database.admin_migration().succeed();
         let grants: BTreeSet<String> = database
@@ -92,7 +92,7 @@ fn the_servers_account_gets_row_rights_on_its_database_alone() {
 
 #[test]
 fn eight_at_once_end_in_the_schema_of_one() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         with_users(&database).succeed();
         let expected = database.state();
@@ -150,7 +150,7 @@ fn killed_after_each_statement_the_next_run_ends_in_the_same_schema_on_mariadb()
 
 #[test]
 fn the_originals_own_schema_is_adopted_and_never_altered() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         database.create_original();
         database.create_account("SELECT, INSERT, UPDATE, DELETE, CREATE");
@@ -171,7 +171,7 @@ fn the_originals_own_schema_is_adopted_and_never_altered() {
 
 #[test]
 fn without_the_right_to_create_the_server_runs_on_user_alone_and_says_what_is_off() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         database.create_original();
         database.create_account("SELECT");
@@ -215,7 +215,7 @@ fn refused(migration: &Migration) -> (DatabaseFault, String) {
 
 #[test]
 fn an_existing_schema_must_exist_and_be_usable() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         database.create();
         let existing = [("SCHEMA_MODE", "Existing")];
@@ -234,7 +234,7 @@ fn an_existing_schema_must_exist_and_be_usable() {
 
 #[test]
 fn missing_rights_are_named_before_anything_is_done() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         database.create_account("");
         let (reason, message) = refused(&database.migration());
@@ -265,7 +265,7 @@ fn missing_rights_are_named_before_anything_is_done() {
 
 #[test]
 fn every_fault_has_the_databases_own_words_and_a_cure() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         database.create_original();
         database.create_account("SELECT");
@@ -316,7 +316,7 @@ fn an_unreachable_database_is_waited_for_and_then_named() {
 
 #[test]
 fn a_newer_schema_is_accepted_and_an_older_one_is_completed() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         with_users(&database).succeed();
         database
@@ -341,7 +341,7 @@ fn a_newer_schema_is_accepted_and_an_older_one_is_completed() {
 
 #[test]
 fn bootstrap_users_are_created_once_and_never_changed() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         let report = database.admin_migration().user("late@x.io", true, None).succeed();
         assert_eq!(report.missing_users, ["late@x.io"]);
@@ -361,7 +361,7 @@ fn bootstrap_users_are_created_once_and_never_changed() {
 
 #[test]
 fn awkward_names_are_quoted() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let mut database = engine.fresh();
         database.name = format!("{}-`%_ü\"", database.name);
         database.user = format!("u'\\\"{}", std::process::id());

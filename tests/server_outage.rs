@@ -22,7 +22,7 @@ fn with_user(engine: &Engine) -> Database {
 
 #[test]
 fn an_outage_under_load_fails_no_validation_and_heals_by_itself() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let mut database = with_user(&engine);
         let proxy = Proxy::start(engine.address);
         database.via = proxy.address;
@@ -103,7 +103,7 @@ fn a_pod_started_during_an_outage_is_ready_after_thirty_seconds_and_validates() 
 
 #[test]
 fn a_pod_that_the_database_refuses_is_not_ready_until_it_is_let_in() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = engine.fresh();
         database.create();
         let server = server_support::Server::launch(database.environment(), &[]);
@@ -152,7 +152,7 @@ fn a_pod_that_the_database_refuses_is_not_ready_until_it_is_let_in() {
 
 #[test]
 fn a_wiped_database_shows_in_status_and_keeps_the_pod_ready() {
-    for engine in Engine::both() {
+    for engine in Engine::all() {
         let database = with_user(&engine);
         let server = database.serve(&[]);
         database.sql().run(&format!("DROP TABLE `{0}`.authservice_user", database.name));

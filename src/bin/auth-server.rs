@@ -28,7 +28,6 @@ const BAD_CONFIGURATION: u8 = 78;
 ///
 /// All configuration comes from environment variables; each also works with `_FILE` appended.
 #[derive(Parser)]
-#[expect(clippy::doc_markdown, reason = "the text is the program's help, where backticks would show")]
 #[command(version)]
 struct Cli {
     #[command(subcommand)]

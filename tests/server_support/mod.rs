@@ -61,8 +61,13 @@ impl Engine {
         Self::from_url("MariaDB", "TEST_MARIADB_URL")
     }
 
-    pub fn both() -> [Self; 2] {
-        [Self::mysql(), Self::mariadb()]
+    /// Both engines, and the oldest `MariaDB` that is supported where `cargo xtask test --full` runs one.
+    pub fn all() -> Vec<Self> {
+        let mut engines = vec![Self::mysql(), Self::mariadb()];
+        if std::env::var_os("TEST_OLD_MARIADB_URL").is_some() {
+            engines.push(Self::from_url("old MariaDB", "TEST_OLD_MARIADB_URL"));
+        }
+        engines
     }
 
     fn from_url(name: &'static str, variable: &str) -> Self {

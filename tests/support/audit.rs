@@ -105,6 +105,15 @@ impl Mark {
     pub fn requests_of(&self, user: &str) -> anyhow::Result<Vec<Entry>> {
         Ok(self.since()?.into_iter().filter(|entry| entry.user.username == user).collect())
     }
+
+    /// What a user asked for since and had no right to.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn refused_to(&self, user: &str) -> anyhow::Result<Vec<String>> {
+        let requests = self.requests_of(user)?;
+        Ok(requests.iter().filter(|request| request.is_denied()).map(ToString::to_string).collect())
+    }
 }
 
 impl Entry {

@@ -14,13 +14,13 @@ helm4=$(version helm.sh/helm/v4)
 stamp=k8s.io/component-base/version
 # Without the stamp the API server calls itself v0.0.0, and kubectl and helm warn about it.
 echo "building Kubernetes $kubernetes and CoreDNS $(version github.com/coredns/coredns) with $(go version)"
-go build -ldflags "-s -w -X $stamp.gitVersion=$kubernetes -X $stamp.gitMajor=1 -X $stamp.gitMinor=$minor" -o "$out/node" .
+go build -v -ldflags "-s -w -X $stamp.gitVersion=$kubernetes -X $stamp.gitMajor=1 -X $stamp.gitMinor=$minor" -o "$out/node" .
 echo "building helm $helm4"
-go build -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=$helm4" -o "$out/helm4" helm.sh/helm/v4/cmd/helm
+go build -v -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=$helm4" -o "$out/helm4" helm.sh/helm/v4/cmd/helm
 echo "building helm $helm3"
 chartutil=helm.sh/helm/v3/pkg/chartutil
 rules=helm.sh/helm/v3/pkg/lint/rules
-go build -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$helm3 \
+go build -v -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$helm3 \
   -X $chartutil.k8sVersionMajor=1 -X $chartutil.k8sVersionMinor=$minor \
   -X $rules.k8sVersionMajor=1 -X $rules.k8sVersionMinor=$minor" -o "$out/helm3" helm.sh/helm/v3/cmd/helm
 echo "building pause"

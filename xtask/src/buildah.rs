@@ -51,6 +51,46 @@ mv -f "/out/$2.unfinished" "/out/$2"
     built
 }
 
+/// Pushes the image of an archive to a registry, under `name`, with the credentials that
+/// `docker login` or `podman login` of the caller left.
+///
+/// # Errors
+/// When the registry cannot be reached or refuses; the error has buildah's words.
+pub fn push_image(archive: &Path, name: &str) -> anyhow::Result<()> {
+    let storage = tempfile::Builder::new().prefix("images-").tempdir_in(cache::folder("scratch")?)?.keep();
+    let mut view = View::of(parts::rootfs(Rootfs::Node)?)?
+        .bind(Bind::read_only(fs::canonicalize(archive)?, "/image.tar"))
+        .bind(Bind::writable(&storage, "/var/lib/containers"))
+        .env("STORAGE_DRIVER", "overlay");
+    if let Some(credentials) = credentials() {
+        view = view.bind(Bind::read_only(credentials, CREDENTIALS)).env("REGISTRY_AUTH_FILE", CREDENTIALS);
+    }
+    // As container engines do: a registry on this very host may do without TLS.
+    let verify = !(name.starts_with("localhost") || name.starts_with("127.0.0.1"));
+    let script = r#"set -e
+image=$(buildah pull --quiet docker-archive:/image.tar)
+exec buildah push --tls-verify="$2" "$image" "docker://$1"
+"#;
+    let mut command = parts::with_network(view, &[])?.command("sh")?;
+    command.args(["-c", script, "sh", name, &verify.to_string()]);
+    let log = progress::log_path("push")?;
+    let pushed = progress::run(&format!("pushing {name}"), &log, &mut command);
+    privilege::remove_all(&storage)?;
+    pushed
+}
+
+/// Where a view has the caller's credentials for registries.
+const CREDENTIALS: &str = "/run/registry-credentials.json";
+
+/// The file in which container engines keep credentials for registries, if there is one.
+fn credentials() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker/config.json"));
+    let runtime =
+        std::env::var_os("XDG_RUNTIME_DIR").map(|folder| PathBuf::from(folder).join("containers/auth.json"));
+    let named = std::env::var_os("REGISTRY_AUTH_FILE").map(PathBuf::from);
+    [named, runtime, home].into_iter().flatten().find(|file| file.is_file())
+}
+
 /// The archive of the image that every pod's sandbox runs.
 pub(crate) fn pause_image() -> anyhow::Result<PathBuf> {
     let containerfile =

@@ -24,6 +24,8 @@ pub enum Engine {
     Mysql,
     /// `MariaDB`.
     Mariadb,
+    /// The oldest `MariaDB` that is supported.
+    OldMariadb,
 }
 
 impl Engine {
@@ -33,13 +35,14 @@ impl Engine {
         match self {
             Self::Mysql => Rootfs::Mysql,
             Self::Mariadb => Rootfs::Mariadb,
+            Self::OldMariadb => Rootfs::OldMariadb,
         }
     }
 
     fn server(self) -> &'static str {
         match self {
             Self::Mysql => "mysqld",
-            Self::Mariadb => "mariadbd",
+            Self::Mariadb | Self::OldMariadb => "mariadbd",
         }
     }
 
@@ -50,7 +53,7 @@ impl Engine {
                 "exec mysqld --no-defaults --initialize-insecure --user=root --datadir=/data --secure-file-priv="
             }
             // Without --force it insists on resolving the host's name, which nothing needs.
-            Self::Mariadb => {
+            Self::Mariadb | Self::OldMariadb => {
                 "exec mariadb-install-db --no-defaults --user=root --datadir=/data --auth-root-authentication-method=normal \
                  --skip-test-db --skip-name-resolve --force"
             }
@@ -62,7 +65,7 @@ impl Engine {
         match self {
             Self::Mysql => "",
             // It makes a root without password for every name of this host.
-            Self::Mariadb => {
+            Self::Mariadb | Self::OldMariadb => {
                 "DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');\nFLUSH PRIVILEGES;\n"
             }
         }
@@ -73,7 +76,7 @@ impl Engine {
         match self {
             // Its second protocol would want a second port.
             Self::Mysql => "--mysqlx=OFF --innodb-redo-log-capacity=67108864 --disable-log-bin",
-            Self::Mariadb => "--innodb-log-file-size=64M",
+            Self::Mariadb | Self::OldMariadb => "--innodb-log-file-size=64M",
         }
     }
 }

@@ -22,6 +22,7 @@ const READY_TIMEOUT: Duration = Duration::from_mins(5);
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What the command line asks for.
+#[derive(Default)]
 pub struct Options {
     /// Leave all of it running.
     pub keep: bool,

@@ -54,6 +54,19 @@ pub fn build() -> anyhow::Result<Images> {
     Ok(Images { operator: build_one("operator", "operator")?, server: build_one("auth-server", "server")? })
 }
 
+/// Pushes both to `registry` under this release's version, the tag by which the chart of this release
+/// names them; answers the names.
+///
+/// # Errors
+/// When the registry refuses.
+pub fn push(images: &Images, registry: &str) -> anyhow::Result<[String; 2]> {
+    let push = |image: &Image, binary: &str| {
+        let name = format!("{}/{binary}:{}", registry.trim_end_matches('/'), env!("CARGO_PKG_VERSION"));
+        buildah::push_image(&image.archive, &name).map(|()| name)
+    };
+    Ok([push(&images.operator, "operator")?, push(&images.server, "auth-server")?])
+}
+
 fn build_one(binary: &str, feature: &str) -> anyhow::Result<Image> {
     let workspace = workspace()?;
     let built = static_binary(&workspace, binary, feature)?;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the developer's commands.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
@@ -40,6 +41,9 @@ enum Task {
         /// Load them into the running cluster of this name
         #[arg(long, num_args = 0..=1, default_missing_value = "dev")]
         load: Option<String>,
+        /// Push them to this registry, such as `ghcr.io/me`, under this release's version
+        #[arg(long, conflicts_with = "debian")]
+        push: Option<String>,
         /// Build these in place of the project's
         #[arg(long)]
         debian: Vec<Debian>,
@@ -94,6 +98,13 @@ enum ClusterTask {
     Down {
         #[command(flatten)]
         name: Name,
+    },
+    /// Give it the images of a docker archive
+    Load {
+        #[command(flatten)]
+        name: Name,
+        /// The archive, as `docker save` writes it
+        archive: PathBuf,
     },
     /// Run kubectl as its administrator
     Kubectl {
@@ -160,7 +171,7 @@ fn main() -> ExitCode {
         Task::Demo { keep, context, load } => {
             demo::run(&demo::Options { keep, context, load }).map(|()| ExitCode::SUCCESS)
         }
-        Task::Images { load, debian } => run_images(load.as_deref(), &debian),
+        Task::Images { load, push, debian } => run_images(load.as_deref(), push.as_deref(), &debian),
         Task::Generate { check } => generate::run(check).map(|()| ExitCode::SUCCESS),
         Task::Test { full, only } => test::run(&test::Options { full, only }).map(|()| ExitCode::SUCCESS),
         Task::Database { mariadb } => run_database(if mariadb { Engine::Mariadb } else { Engine::Mysql }),
@@ -196,6 +207,10 @@ fn run_cluster(task: ClusterTask) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        ClusterTask::Load { name: Name { name }, archive } => {
+            Cluster::attach(&name)?.load_image(&archive)?;
+            Ok(ExitCode::SUCCESS)
+        }
         ClusterTask::Kubectl { name: Name { name }, arguments } => {
             pass_on(Cluster::attach(&name)?.kubectl().args(arguments))
         }
@@ -211,9 +226,15 @@ fn run_cluster(task: ClusterTask) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn run_images(load: Option<&str>, debian: &[Debian]) -> anyhow::Result<ExitCode> {
+fn run_images(load: Option<&str>, push: Option<&str>, debian: &[Debian]) -> anyhow::Result<ExitCode> {
     let images: Vec<Image> = if debian.is_empty() {
-        let images::Images { operator, server } = images::build()?;
+        let built = images::build()?;
+        if let Some(registry) = push {
+            for name in images::push(&built, registry)? {
+                println!("pushed {name}");
+            }
+        }
+        let images::Images { operator, server } = built;
         vec![operator, server]
     } else {
         debian.iter().map(|&image| images::debian(image.into())).collect::<anyhow::Result<_>>()?

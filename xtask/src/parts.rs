@@ -21,7 +21,9 @@ pub enum Rootfs {
     Mysql,
     /// `MariaDB`.
     Mariadb,
-    /// curl, and Python with requests and two JWT libraries, for pods that call the service.
+    /// The oldest `MariaDB` that is supported, from Debian 12.
+    OldMariadb,
+    /// curl, and Python with requests and JWT libraries, for pods that call the service.
     Client,
 }
 
@@ -33,6 +35,7 @@ impl Rootfs {
             Self::Node => "node",
             Self::Mysql => "mysql",
             Self::Mariadb => "mariadb",
+            Self::OldMariadb => "old-mariadb",
             Self::Client => "client",
         }
     }
@@ -40,6 +43,7 @@ impl Rootfs {
     fn suite(self) -> &'static str {
         match self {
             Self::Mysql => "sid",
+            Self::OldMariadb => "bookworm",
             Self::Node | Self::Mariadb | Self::Client => "testing",
         }
     }
@@ -65,7 +69,7 @@ impl Rootfs {
                 "runc",
             ],
             Self::Mysql => &["mysql-client-core", "mysql-server-core"],
-            Self::Mariadb => &["mariadb-client-core", "mariadb-server-core"],
+            Self::Mariadb | Self::OldMariadb => &["mariadb-client-core", "mariadb-server-core"],
             Self::Client => &[
                 "ca-certificates",
                 "curl",
@@ -74,11 +78,17 @@ impl Rootfs {
                 "python3-cffi-backend",
                 "python3-jwcrypto",
                 "python3-jwt",
+                "python3-pip",
                 "python3-requests",
             ],
         }
     }
 }
+
+/// The library that the service signs with which this project replaces, and its release there.
+const ORIGINAL_JWT_LIBRARY: &str = "PyJWT==2.3.0";
+/// Where the client has it, apart from Debian's newer one.
+const ORIGINAL_JWT_FOLDER: &str = "usr/local/lib/original";
 
 /// What a finished rootfs does without: everything that only a person at a terminal or a
 /// package manager reads.
@@ -100,7 +110,10 @@ const SUPERFLUOUS: [&str; 9] = [
 /// When a prerequisite is missing or debootstrap fails; the error has the end of its log.
 pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
     let packages = kind.packages().join(",");
-    let key = Key::of(kind.suite()).and(&packages).and(SUPERFLUOUS.join(","));
+    let mut key = Key::of(kind.suite()).and(&packages).and(SUPERFLUOUS.join(","));
+    if kind == Rootfs::Client {
+        key = key.and(ORIGINAL_JWT_LIBRARY);
+    }
     cache::part(&format!("rootfs-{}", kind.name()), key, |folder| {
         prerequisites::check()?;
         // Two runs must not write one package file at a time.
@@ -124,8 +137,43 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
         for superfluous in SUPERFLUOUS {
             privilege::remove_all(&folder.join(superfluous))?;
         }
-        Ok(())
+        if kind == Rootfs::Client { add_original_jwt_library(folder) } else { Ok(()) }
     })
+}
+
+/// Installs [`ORIGINAL_JWT_LIBRARY`] with the rootfs's own pip.
+fn add_original_jwt_library(rootfs: &Path) -> anyhow::Result<()> {
+    let place = rootfs.join(ORIGINAL_JWT_FOLDER);
+    progress::output(privilege::root("mkdir").arg("--parents").arg(&place))?;
+    let view = View::of(rootfs)?.bind(Bind::writable(&place, "/out"));
+    let mut command = with_network(view, &PIP_ENVIRONMENT)?.command("python3")?;
+    command.args(["-m", "pip", "install", "--no-deps", "--no-cache-dir", "--target", "/out"]);
+    command.arg(ORIGINAL_JWT_LIBRARY);
+    let log = progress::log_path("original-jwt-library")?;
+    progress::run(&format!("installing {ORIGINAL_JWT_LIBRARY} for the client"), &log, &mut command)
+}
+
+/// What of the host's environment decides where Python packages come from.
+const PIP_ENVIRONMENT: [&str; 4] =
+    ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT"];
+/// What of it decides how anything outside is reached.
+const PROXY_ENVIRONMENT: [&str; 6] =
+    ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+
+/// The view with what a program needs to reach a registry as the host does.
+pub(crate) fn with_network(view: View, variables: &[&str]) -> anyhow::Result<View> {
+    let mut view = view
+        .bind(Bind::read_only(fs::canonicalize("/etc/resolv.conf")?, "/etc/resolv.conf"))
+        .bind(Bind::read_only("/etc/hosts", "/etc/hosts"));
+    if let Some(bundle) = certificates() {
+        view = view.bind(Bind::read_only(bundle, "/etc/ssl/certs/ca-certificates.crt"));
+    }
+    for name in variables.iter().chain(&PROXY_ENVIRONMENT) {
+        if let Ok(value) = std::env::var(name) {
+            view = view.env(name, value);
+        }
+    }
+    Ok(view)
 }
 
 /// The Debian mirror that the host's own apt uses, when the host is a Debian; otherwise
@@ -147,20 +195,7 @@ const NODE_SOURCES: [(&str, &str); 6] = [
 ];
 
 /// What of the host's environment decides where Go modules come from.
-const GO_ENVIRONMENT: [&str; 12] = [
-    "GOPROXY",
-    "GONOPROXY",
-    "GOPRIVATE",
-    "GOSUMDB",
-    "GONOSUMDB",
-    "GOINSECURE",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-];
+const GO_ENVIRONMENT: [&str; 6] = ["GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE"];
 
 /// The folder with the programs of the node: the Kubernetes programs by their own names,
 /// `coredns`, `provisioner`, `helm3`, `helm4` and `pause`, all statically linked.
@@ -179,23 +214,13 @@ pub fn binaries() -> anyhow::Result<PathBuf> {
         }
         // Kept on failure only: a second try then goes on where the first one stopped.
         let build = cache::folder("go-build")?;
-        let mut view = View::of(node)?
+        let view = View::of(node)?
             .bind(Bind::read_only(module.path(), "/module"))
             .bind(Bind::writable(&build, "/go"))
             .bind(Bind::writable(folder, "/out"))
-            .bind(Bind::read_only(fs::canonicalize("/etc/resolv.conf")?, "/etc/resolv.conf"))
-            .bind(Bind::read_only("/etc/hosts", "/etc/hosts"))
             .env("GOPATH", "/go")
             .env("GOCACHE", "/go/cache");
-        if let Some(bundle) = certificates() {
-            view = view.bind(Bind::read_only(bundle, "/etc/ssl/certs/ca-certificates.crt"));
-        }
-        for name in GO_ENVIRONMENT {
-            if let Ok(value) = std::env::var(name) {
-                view = view.env(name, value);
-            }
-        }
-        let mut command = view.command("sh")?;
+        let mut command = with_network(view, &GO_ENVIRONMENT)?.command("sh")?;
         command.args(["-c", "cd /module && exec sh ./build.sh /out"]);
         let log = progress::log_path("binaries")?;
         progress::run(

@@ -27,7 +27,6 @@ pub(crate) fn started(pid: u32) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -150,7 +150,6 @@ fn elapsed(duration: Duration) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

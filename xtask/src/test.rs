@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use crate::cluster::{Cluster, ClusterOptions, Flavour, HelmVersion};
 use crate::database::{self, Database, Engine};
 use crate::parts::{self, Rootfs};
-use crate::{checks, images, prerequisites, privilege};
+use crate::{checks, demo, images, prerequisites, privilege, progress, sandbox};
 
 /// What the command line asks for.
 pub struct Options {
@@ -39,13 +39,15 @@ pub enum Group {
     Operator,
     /// End to end on a real node.
     Node,
+    /// `cargo xtask demo`, on a node of its own and on a cluster it knows by its kubeconfig alone.
+    Demo,
 }
 
 impl Group {
     /// What the file names of its tests begin with.
     fn prefix(self) -> Option<&'static str> {
         match self {
-            Self::Checks | Self::Unit => None,
+            Self::Checks | Self::Unit | Self::Demo => None,
             Self::Server => Some("server_"),
             Self::Database => Some("database_"),
             Self::Operator => Some("operator_"),
@@ -76,12 +78,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         println!("\n==== {group:?}");
         let started = Instant::now();
         let (passed, failed) = match group {
-            Group::Checks => checks::run()?,
+            Group::Checks => checks::run(),
             Group::Unit => unit()?,
             Group::Server => server(options)?,
             Group::Database => database_start(options)?,
             Group::Operator => operator(options)?,
             Group::Node => node(options)?,
+            Group::Demo => checks::run_each(&DEMOS),
         };
         report.push(Ran { group, passed, failed, took: started.elapsed() });
     }
@@ -117,13 +120,22 @@ fn unit() -> anyhow::Result<(usize, Vec<String>)> {
 }
 
 fn server(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
-    let databases = Databases::start()?;
     let mut surroundings = Surroundings::new(options);
-    surroundings.set("TEST_MYSQL_URL", databases.mysql_url());
-    surroundings.set("TEST_MARIADB_URL", databases.mariadb_url());
+    let mut databases = Vec::new();
+    for (variable, engine, only_full) in [
+        ("TEST_MYSQL_URL", Engine::Mysql, false),
+        ("TEST_MARIADB_URL", Engine::Mariadb, false),
+        ("TEST_OLD_MARIADB_URL", Engine::OldMariadb, true),
+    ] {
+        if options.full || !only_full {
+            let database = database::start(engine)?;
+            surroundings.set(variable, url(&database));
+            databases.push(database);
+        }
+    }
     surroundings.add_client()?;
     let outcome = run_group(Group::Server, &surroundings, |program| Command::new(program));
-    databases.stop()?;
+    databases.into_iter().try_for_each(Database::stop)?;
     outcome
 }
 
@@ -131,6 +143,9 @@ fn database_start(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
     let mut surroundings = Surroundings::new(options);
     surroundings.set("TEST_MYSQL_ROOTFS", parts::rootfs(Rootfs::Mysql)?);
     surroundings.set("TEST_MARIADB_ROOTFS", parts::rootfs(Rootfs::Mariadb)?);
+    if options.full {
+        surroundings.set("TEST_OLD_MARIADB_ROOTFS", parts::rootfs(Rootfs::OldMariadb)?);
+    }
     // Its containers are chroots under other users.
     run_group(Group::Database, &surroundings, |program| privilege::root(program))
 }
@@ -161,6 +176,10 @@ fn node(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
     }
     surroundings.set("TEST_OPERATOR_IMAGE", &built.operator.tag);
     surroundings.set("TEST_SERVER_IMAGE", &built.server.tag);
+    // To Kubernetes an image of another name is another release.
+    let next = format!("{}-next", built.server.tag);
+    cluster.tag_image(&built.server.tag, &next)?;
+    surroundings.set("TEST_NEXT_SERVER_IMAGE", next);
     for (variable, image) in &others {
         surroundings.set(variable, &image.tag);
     }
@@ -169,33 +188,30 @@ fn node(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
     outcome
 }
 
-/// Both engines, running on loopback.
-struct Databases {
-    mysql: Database,
-    mariadb: Database,
-}
-
-impl Databases {
-    fn start() -> anyhow::Result<Self> {
-        Ok(Self { mysql: database::start(Engine::Mysql)?, mariadb: database::start(Engine::Mariadb)? })
-    }
-
-    fn mysql_url(&self) -> String {
-        url(&self.mysql)
-    }
-
-    fn mariadb_url(&self) -> String {
-        url(&self.mariadb)
-    }
-
-    fn stop(self) -> anyhow::Result<()> {
-        self.mysql.stop()?;
-        self.mariadb.stop()
-    }
-}
-
 fn url(database: &Database) -> String {
     format!("mysql://root:{}@127.0.0.1:{}", database.root_password(), database.port())
+}
+
+const DEMOS: [(&str, checks::Check); 2] = [
+    ("a demo on a node of its own", || demo::run(&demo::Options::default())),
+    ("a demo on a cluster known by its kubeconfig alone", demo_on_a_given_cluster),
+];
+
+/// The demo runs on a cluster that it did not make, and leaves nothing of its own there.
+fn demo_on_a_given_cluster() -> anyhow::Result<()> {
+    const NAME: &str = "test-given";
+    let cluster = Cluster::up(&ClusterOptions { name: NAME.to_owned(), flavour: Flavour::Node })?;
+    let program = sandbox::own_executable();
+    let program = program.to_string_lossy();
+    let load = format!("{program} cluster load --name {NAME} {{archive}}");
+    let status = cluster.enter(&program).args(["demo", "--context", NAME, "--load", &load]).status()?;
+    let kinds = "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings";
+    let left = progress::output(cluster.kubectl().args(["get", kinds, "--output", "name"]))?;
+    cluster.down()?;
+    anyhow::ensure!(status.success(), "demo --context failed");
+    let left: Vec<&str> = left.lines().filter(|name| name.contains("authservice")).collect();
+    anyhow::ensure!(left.is_empty(), "demo --context left {left:?}");
+    Ok(())
 }
 
 /// The environment that tests find their surroundings by.

@@ -240,6 +240,13 @@ impl Cluster {
         );
         Ok(())
     }
+
+    /// Gives an image of the node a second name.
+    pub fn tag_image(&self, name: &str, second: &str) -> anyhow::Result<()> {
+        let mut tag = self.inside("ctr");
+        progress::output(tag.args(["--namespace", "k8s.io", "images", "tag", "--force", name, second]))
+            .map(drop)
+    }
 }
 
 /// Whether any cluster of this user is up.

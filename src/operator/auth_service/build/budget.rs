@@ -1,4 +1,4 @@
-//! The PodDisruptionBudget that keeps node drains from taking all server pods at once.
+//! The `PodDisruptionBudget` that keeps node drains from taking all server pods at once.
 
 use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},

@@ -1,4 +1,4 @@
-//! The StatefulSet of the managed database, and the growth of its volume.
+//! The `StatefulSet` of the managed database, and the growth of its volume.
 
 use k8s_openapi::{
     api::{
@@ -185,7 +185,7 @@ mod tests {
     use super::{super::sample, PROBE, START, grown_volume, stateful_set};
     use crate::{api::auth_service::DeletionPolicy, operator::auth_service::plan::Plan};
 
-    /// The StatefulSet with the scripts' names in place of their text.
+    /// The `StatefulSet` with the scripts' names in place of their text.
     fn built(plan: &Plan) -> StatefulSet {
         let server = plan.managed.as_ref().unwrap().server.as_ref().unwrap();
         let mut built = stateful_set(plan, server);
