@@ -187,7 +187,7 @@ pub struct ServerStatus {
     pub version: String,
     /// Every key id that verifies, sorted.
     pub key_ids: Vec<String>,
-    /// The key id that signs.
+    /// The key id that signs; empty once every key that signed is retired.
     pub signing_key_id: String,
     /// The database as this pod sees it.
     pub database: DatabaseStatus,

@@ -161,6 +161,7 @@ async fn what_must_not_change_is_refused_on_update() -> anyhow::Result<()> {
     const MODE: &str = "spec: Invalid value: database cannot change between managed and external: create another AuthService and move the users";
     const CLASS: &str = "spec: Invalid value: database.managed.storage.storageClassName cannot change, be added or be removed: a volume keeps the class it was made with";
     const SHRINK: &str = "spec.database.managed.storage: Invalid value: database.managed.storage.size can only grow: Kubernetes cannot shrink a volume";
+    const POLICY: &str = "spec: Invalid value: deletionPolicy cannot change while suspend is true, because nothing would carry it out: set suspend to false first";
     let external = json!({"external": {"hosts": [{"host": "db"}], "credentialsSecretRef": {"name": "db"}}});
     let storage = |storage: Value| json!({"managed": {"storage": storage}});
     let cases = [
@@ -186,6 +187,21 @@ async fn what_must_not_change_is_refused_on_update() -> anyhow::Result<()> {
             let outcome =
                 sandbox.api::<AuthService>().replace(name, &kube::api::PostParams::default(), &object).await;
             assert_eq!(faults(outcome)?, [fault], "{name}");
+        }
+        // While nothing is carried out, a promise to keep the data would not be kept.
+        sandbox.create_service("suspended", json!({"deletionPolicy": "Delete", "suspend": true})).await?;
+        for (change, accepted) in [
+            (json!({"deletionPolicy": null}), false),
+            (json!({"replicas": 3}), true),
+            (json!({"suspend": false, "deletionPolicy": "Retain"}), true),
+            (json!({"suspend": true, "deletionPolicy": "Delete"}), false),
+        ] {
+            let outcome = sandbox.merge::<AuthService>("suspended", json!({"spec": change})).await;
+            if accepted {
+                outcome?;
+            } else {
+                assert_eq!(faults(outcome)?, [POLICY], "{change}");
+            }
         }
         Ok(())
     })

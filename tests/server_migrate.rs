@@ -281,7 +281,16 @@ fn every_fault_has_the_databases_own_words_and_a_cure() {
 
         let (reason, message) = refused(&database.admin_migration().with(&wrong));
         assert_eq!(reason, DatabaseFault::CredentialsRejected);
-        assert!(message.contains("exists, but not with the password given here"), "{message}");
+        assert!(
+            message.contains("Access denied for user")
+                && message.contains("exists and is never changed: give its real password"),
+            "{message}"
+        );
+        let grants = database.sql().rows(&format!("SHOW GRANTS FOR '{}'@'%'", database.user));
+        assert!(
+            !format!("{grants:?}").contains("INSERT"),
+            "a stranger's account was given rights: {grants:?}"
+        );
         let kept = database.migration().with(&[("SCHEMA_MODE", "Existing")]).succeed();
         assert!(kept.created.is_empty(), "the account was not altered");
 
@@ -355,6 +364,26 @@ fn bootstrap_users_are_created_once_and_never_changed() {
         assert_eq!(
             database.sql().rows(&format!("SELECT admin FROM `{}`.authservice_user", database.name)),
             [["0"]]
+        );
+    }
+}
+
+#[test]
+fn a_user_that_the_table_cannot_take_holds_up_nobody() {
+    for engine in Engine::all() {
+        let database = engine.fresh();
+        database.create();
+        database.sql().run(&format!(
+            "CREATE TABLE `{}`.user (id INT AUTO_INCREMENT PRIMARY KEY, email VARCHAR(255) NOT NULL UNIQUE, \
+             password VARCHAR(60) NOT NULL)",
+            database.name
+        ));
+        let report = database.admin_migration().user("ann@x.io", true, Some("secret")).succeed();
+        let told = report.limits.iter().find(|limit| limit.starts_with("user ann@x.io is not created: "));
+        assert!(
+            told.is_some_and(|told| told.contains("'password'") && told.contains("insert the row yourself")),
+            "{:?}",
+            report.limits
         );
     }
 }

@@ -81,6 +81,30 @@ fn an_outage_under_load_fails_no_validation_and_heals_by_itself() {
 }
 
 #[test]
+fn connections_that_fell_silent_are_replaced() {
+    for engine in Engine::all() {
+        let mut database = with_user(&engine);
+        let proxy = Proxy::start(engine.address);
+        database.via = proxy.address;
+        let server = database.serve(&[]);
+        let together = |status: u16| {
+            thread::scope(|scope| {
+                let logins: Vec<_> =
+                    (0..8).map(|_| scope.spawn(|| server.login("ann@x.io", "secret").status)).collect();
+                logins.into_iter().map(|login| login.join().unwrap()).filter(|found| *found == status).count()
+            })
+        };
+        assert_eq!(together(200), 8);
+        proxy.silence();
+        assert!(together(503) > 0, "no connection was silenced");
+        eventually("logins work on new connections", Duration::from_secs(15), || {
+            server.login("ann@x.io", "secret").status == 200
+        });
+        assert_eq!(together(200), 8);
+    }
+}
+
+#[test]
 fn a_pod_started_during_an_outage_is_ready_after_thirty_seconds_and_validates() {
     let mut database = with_user(&Engine::mysql());
     let token = database.serve(&[]).token("ann@x.io", "secret");
@@ -158,6 +182,12 @@ fn a_wiped_database_shows_in_status_and_keeps_the_pod_ready() {
         database.sql().run(&format!("DROP TABLE `{0}`.authservice_user", database.name));
         let answer = server.login("ann@x.io", "secret");
         assert_eq!(answer.status, 503, "without its entry nobody becomes an admin");
+        eventually("/status tells of our own table", Duration::from_secs(10), || {
+            server.status().database.fault == Some(DatabaseFault::SchemaMissing)
+        });
+        let refused = database.admin_migration().run().0.error.unwrap();
+        assert_eq!(refused.reason, DatabaseFault::SchemaMissing);
+        assert!(refused.message.contains("has lost table authservice_user"), "{}", refused.message);
         database.sql().run(&format!("DROP TABLE `{0}`.user", database.name));
         eventually("/status tells", Duration::from_secs(10), || {
             server.status().database.fault == Some(DatabaseFault::SchemaMissing)

@@ -50,6 +50,7 @@ pub const MAX_NAME_LENGTH: usize = 40;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = Rule::new("!(has(self.suspend) && self.suspend) || (has(self.deletionPolicy) ? self.deletionPolicy : 'Retain') == (has(oldSelf.deletionPolicy) ? oldSelf.deletionPolicy : 'Retain')").message("deletionPolicy cannot change while suspend is true, because nothing would carry it out: set suspend to false first"),
     validation = Rule::new("(has(self.database) && has(self.database.external)) == (has(oldSelf.database) && has(oldSelf.database.external))").message("database cannot change between managed and external: create another AuthService and move the users"),
     validation = Rule::new("(has(self.database) && has(self.database.managed) && has(self.database.managed.storage) && has(self.database.managed.storage.storageClassName) ? self.database.managed.storage.storageClassName : '') == (has(oldSelf.database) && has(oldSelf.database.managed) && has(oldSelf.database.managed.storage) && has(oldSelf.database.managed.storage.storageClassName) ? oldSelf.database.managed.storage.storageClassName : '')").message("database.managed.storage.storageClassName cannot change, be added or be removed: a volume keeps the class it was made with"),
 )]

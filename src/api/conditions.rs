@@ -49,6 +49,9 @@ words! {
         NameTaken,
         /// A Secret that data or tokens depend on is gone; nothing was made in its place.
         SecretLost,
+        /// Annotation `authservice.dev/regenerate` names a Secret that exists: the next loss of it would be
+        /// made good without a word. Does not touch `Ready`.
+        RegenerateRequested,
         /// A Secret that spec refers to is missing or cannot be used; what depends on it stays as it is.
         SecretUnusable,
         /// The API server refused a child; the message has its own words.
@@ -103,6 +106,8 @@ words! {
         SpecInvalid,
         /// The API server, an admission policy or a quota refused a child.
         ChildRefused,
+        /// The annotation is to be removed.
+        AnnotationLeft,
         /// A bootstrap user's password is missing.
         PasswordMissing,
         /// The database account lacks the right to make our own tables.

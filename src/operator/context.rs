@@ -25,7 +25,7 @@ use super::{
     references::SecretReferences,
     scope::Scope,
 };
-use crate::contract::{self, ServerStatus};
+use crate::contract::{self, DatabaseFault, ServerStatus};
 
 /// How long a settled resource waits for its next look, less jitter. Changes arrive by watches at
 /// once; this only catches what no watch told.
@@ -144,6 +144,22 @@ pub enum Verdict {
         /// says nothing about what the Job did.
         at: Timestamp,
     },
+}
+
+impl Verdict {
+    /// Whether the pod misses what a migration makes: its account, the tables, or their newest form.
+    #[must_use]
+    pub fn asks_for_migration(&self) -> bool {
+        let Self::Answered { status, .. } = self else { return false };
+        matches!(
+            status.database.fault,
+            Some(
+                DatabaseFault::CredentialsRejected
+                    | DatabaseFault::SchemaMissing
+                    | DatabaseFault::SchemaOutdated
+            )
+        )
+    }
 }
 
 /// The verdicts of one resource's pods, by pod name.

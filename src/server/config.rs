@@ -200,7 +200,7 @@ fn database(environment: &Environment, faults: &mut Faults) -> Option<Database> 
 /// Service named `mysql`; it says nothing about the database meant here.
 fn port(environment: &Environment, faults: &mut Faults) -> u16 {
     let Some(value) = environment.text(env::MYSQL_PORT, faults) else { return contract::DATABASE_PORT };
-    if value.starts_with("tcp://") {
+    if value.starts_with(source::SERVICE_LINK) {
         return contract::DATABASE_PORT;
     }
     match value.parse() {

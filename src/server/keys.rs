@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::{
     config::Keys,
-    tokens::{FolderError, KeyRing, RingError, read_folder},
+    tokens::{FolderError, Key, KeyRing, RingError, read_folder},
 };
 
 /// Between two looks at the folder when nothing asks for one.
@@ -100,11 +100,10 @@ impl LiveKeys {
         .await;
         match read {
             Ok(Ok(ring)) => {
-                let before = self.ring.load();
-                if before.signer().id() != ring.signer().id()
-                    || before.ids_at(unix_now()) != ring.ids_at(unix_now())
-                {
-                    tracing::info!(signing_key = ring.signer().id(), keys = ?ring.ids_at(unix_now()), "key ring changed");
+                let (before, now) = (self.ring.load(), unix_now());
+                let signer = ring.signer_at(now).map(Key::id);
+                if before.signer_at(now).map(Key::id) != signer || before.ids_at(now) != ring.ids_at(now) {
+                    tracing::info!(signing_key = signer, keys = ?ring.ids_at(now), "key ring changed");
                 }
                 self.ring.store(Arc::new(ring));
             }

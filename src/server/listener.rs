@@ -41,7 +41,7 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// Most connections of the public port; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 4096;
 /// Most requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 16;
 /// How long a connection that has sent nothing yet is given when the listener closes: its
 /// request may already be on the way.
 const LAST_REQUEST: Duration = Duration::from_secs(1);

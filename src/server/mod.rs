@@ -20,6 +20,8 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::contract::env;
+
 use self::{
     config::ServeConfig,
     health::{Health, watch_database},
@@ -48,8 +50,10 @@ pub enum ServeError {
     #[error("the self-test failed, nothing this process computes can be trusted: {0}")]
     SelfTest(String),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}: set {variable} to another address")]
     Listen {
+        /// The variable that names it.
+        variable: &'static str,
         /// The address.
         address: SocketAddr,
         /// The system's own words.
@@ -67,6 +71,7 @@ pub enum ServeError {
 /// The server cannot start.
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let started = Instant::now();
+    raise_file_limit();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let ServeConfig {
@@ -103,14 +108,15 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     };
     let stages = Stages::default();
     let ops_stages = Stages::default();
-    let public_listener =
-        bind(listen, http::public(Arc::new(auth)), &stages).await?.counted(Arc::clone(&metrics));
-    let ops_listener = bind(ops, ops_router, &ops_stages).await?;
+    let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::new(auth)), &stages)
+        .await?
+        .counted(Arc::clone(&metrics));
+    let ops_listener = bind(env::OPS_ADDRESS, ops, ops_router, &ops_stages).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         public = %public_listener.address()?,
         ops = %ops_listener.address()?,
-        signing_key = keys.ring().signer().id(),
+        signing_key = keys.ring().signer_at(unix_now()).map(tokens::Key::id),
         "listening"
     );
     let public_task = tokio::spawn(public_listener.run());
@@ -144,10 +150,27 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     Ok(())
 }
 
-async fn bind(address: SocketAddr, router: axum::Router, stages: &Stages) -> Result<Listener, ServeError> {
-    Listener::bind(address, router, stages.clone())
-        .await
-        .map_err(|source| ServeError::Listen { address, source })
+/// Lets this process open as many files as it may: what a runtime grants at first is often too few
+/// for the connections taken in, and probes would be refused with the rest.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+async fn bind(
+    variable: &'static str,
+    address: SocketAddr,
+    router: axum::Router,
+    stages: &Stages,
+) -> Result<Listener, ServeError> {
+    Listener::bind(address, router, stages.clone()).await.map_err(|source| ServeError::Listen {
+        variable,
+        address,
+        source,
+    })
 }
 
 /// Measures a hash twice before the first login does, and checks that it verifies.

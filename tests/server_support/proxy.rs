@@ -1,5 +1,5 @@
-//! A TCP proxy between server and database: it can cut every connection, refuse new ones, and
-//! tell after how many messages of the client to call somebody.
+//! A TCP proxy between server and database: it can cut every connection, refuse new ones, let those
+//! that are open fall silent, and tell after how many messages of the client to call somebody.
 
 use std::{
     io::{Read, Write},
@@ -18,6 +18,8 @@ struct Shared {
     target: SocketAddr,
     open: AtomicBool,
     stop: AtomicBool,
+    /// Counts up with each silence; connections of an earlier count forward nothing more.
+    silences: AtomicUsize,
     streams: Mutex<Vec<TcpStream>>,
     messages: AtomicUsize,
     at: AtomicUsize,
@@ -37,6 +39,7 @@ impl Proxy {
             target,
             open: AtomicBool::new(true),
             stop: AtomicBool::new(false),
+            silences: AtomicUsize::new(0),
             streams: Mutex::default(),
             messages: AtomicUsize::new(0),
             at: AtomicUsize::new(usize::MAX),
@@ -63,6 +66,12 @@ impl Proxy {
         for stream in self.shared.streams.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Keeps every open connection open and forwards nothing on it ever again, as after a power cut
+    /// of the other side; new ones work.
+    pub fn silence(&self) {
+        self.shared.silences.fetch_add(1, Ordering::SeqCst);
     }
 
     pub fn mend(&self) {
@@ -97,10 +106,12 @@ fn join(shared: &Arc<Shared>, client: TcpStream) {
         shared.streams.lock().unwrap().push(stream.try_clone().unwrap());
     }
     let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let silences = shared.silences.load(Ordering::SeqCst);
     let requests = Arc::clone(shared);
     thread::spawn(move || {
         pump(from_client, to_server, || {
             requests.messages.fetch_add(1, Ordering::SeqCst);
+            requests.silences.load(Ordering::SeqCst) == silences
         });
     });
     let answers = Arc::clone(shared);
@@ -113,15 +124,16 @@ fn join(shared: &Arc<Shared>, client: TcpStream) {
                 // What was answered must not get through any more.
                 thread::sleep(Duration::from_millis(20));
             }
+            answers.silences.load(Ordering::SeqCst) == silences
         });
     });
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, on_message: impl Fn()) {
+/// Forwards each message that `on_message` lets through.
+fn pump(mut from: TcpStream, mut to: TcpStream, on_message: impl Fn() -> bool) {
     let mut buffer = [0; 16_384];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        on_message();
-        if to.write_all(&buffer[..length]).is_err() {
+        if on_message() && to.write_all(&buffer[..length]).is_err() {
             break;
         }
     }

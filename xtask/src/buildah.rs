@@ -27,6 +27,11 @@ pub fn build_image(
         .filter(|folder| folder.is_dir())
         .context("the archive's folder does not exist")?;
     let file = out_archive.file_name().context("the archive has no name")?.to_string_lossy();
+    // Two runs must not write one archive at a time, and the second finds it written.
+    let _lock = cache::lock(&format!("image-{file}"))?;
+    if out_archive.exists() {
+        return Ok(());
+    }
     let storage = tempfile::Builder::new().prefix("images-").tempdir_in(cache::folder("scratch")?)?.keep();
     let view = View::of(parts::rootfs(Rootfs::Node)?)?
         .bind(Bind::read_only(fs::canonicalize(context)?, "/context"))

@@ -85,7 +85,7 @@ capabilities:
 {{/*
 Whether this release renders the custom resource definition. Not while another release's name stands
 on it: Helm refuses to touch a definition that an earlier release kept, or that a neighbour owns.
-Then templates/crd-takeover.yaml brings it up to date.
+Then templates/crd-update.yaml brings it up to date.
 */}}
 {{- define "authservice-operator.ownsCrd" -}}
 {{- if not .Values.crds.enabled }}

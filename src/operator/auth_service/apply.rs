@@ -117,8 +117,9 @@ impl Writer<'_> {
         let credentials = self.secret(credentials, observed.credentials.as_ref(), Keeping::View).await;
         let service = self.object(service, observed.service.as_ref()).await;
         let database_service = self.object(database_service, observed.database_service.as_ref()).await;
-        let database =
-            self.object(database.filter(|_| root_password.is_ok()), observed.database.as_ref()).await;
+        // A first volume without accounts would make them count as lost.
+        let may_start = root_password.is_ok() && (accounts.is_ok() || observed.database.is_some());
+        let database = self.object(database.filter(|_| may_start), observed.database.as_ref()).await;
         let volume = self.grow(volume, observed.volume.as_ref()).await;
         let migration = migration.filter(|_| stored && root_password.is_ok() && admin.is_ok());
         let migration = self.job(migration, observed, deleted).await;

@@ -13,6 +13,8 @@ pub const APPLIED_ANNOTATION: &str = "authservice.dev/applied";
 /// Fields whose entries map user-chosen keys to values: an empty one is the same as none.
 const MAPS: &[&str] =
     &["annotations", "labels", "matchLabels", "nodeSelector", "limits", "requests", "data", "selector"];
+/// Maps that are one value: a key that somebody added selects other pods.
+const ATOMIC_MAPS: &[&str] = &["matchLabels", "selector"];
 /// Fields whose values are quantities.
 const QUANTITIES: &[&str] = &["limits", "requests", "capacity"];
 
@@ -75,6 +77,10 @@ pub fn difference(wanted: &Value, live: &Value) -> Option<String> {
 fn compare<'a>(wanted: &'a Value, live: &Value, path: &mut Vec<&'a str>, quantity: bool) -> Option<String> {
     let same = match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
+            let atomic = path.last().is_some_and(|field| ATOMIC_MAPS.contains(field));
+            if atomic && wanted.values().all(Value::is_string) && live.len() > wanted.len() {
+                return Some(path.join("."));
+            }
             return wanted.iter().find_map(|(key, value)| {
                 path.push(key);
                 let quantity = QUANTITIES.contains(&key.as_str())
@@ -251,6 +257,16 @@ mod tests {
             json!({"metadata": {"name": "gate", "labels": {}}, "spec": {"a": 1, "b": [], "c": null}}),
         );
         assert_eq!(plain, padded);
+    }
+
+    #[test]
+    fn a_selector_with_another_key_selects_other_pods() {
+        let wanted = json!({"spec": {"selector": {"app": "gate"}}});
+        let live = json!({"spec": {"selector": {"app": "gate", "tier": "theirs"}}});
+        assert_eq!(difference(&wanted, &live).as_deref(), Some("spec.selector"));
+        let wanted = json!({"spec": {"selector": {"matchLabels": {"app": "gate"}}}});
+        let live = json!({"spec": {"selector": {"matchLabels": {"app": "gate", "tier": "theirs"}}}});
+        assert_eq!(difference(&wanted, &live).as_deref(), Some("spec.selector.matchLabels"));
     }
 
     #[test]

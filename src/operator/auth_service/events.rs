@@ -79,6 +79,7 @@ fn of_condition(before: Option<&Condition>, after: &Condition) -> Option<Event> 
                 .then(|| warning(&after.reason, &after.message))
         }
         ConditionType::NameTaken
+        | ConditionType::RegenerateRequested
         | ConditionType::SecretLost
         | ConditionType::SecretUnusable
         | ConditionType::ChildRefused

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::AuthService,
     operator::{
-        context::{Context, ObjectKey, Verdicts},
+        context::{Context, ObjectKey, Verdict, Verdicts},
         labels,
         references::referred_secrets,
     },
@@ -164,12 +164,15 @@ pub async fn gather(ctx: &Context, service: &AuthService, identity: &Identity) -
     })
 }
 
-/// Counts a failed migration once and says how much of its wait is left; forgets the failures once
-/// the newest Job has completed.
+/// Counts a failed migration once, or one that pods say did not help, and tells how much of its wait
+/// is left; forgets the failures once the newest Job has completed and no pod complains.
 fn retry_in(ctx: &Context, key: &ObjectKey, all: &[Job]) -> Option<Duration> {
     let newest = all.iter().max_by_key(|job| job.creation_timestamp().map(|time| time.0))?;
     match jobs::state(newest) {
         JobState::Failed { .. } => Some(ctx.migrations.remaining(key, &newest.uid().unwrap_or_default())),
+        JobState::Complete { .. } if ctx.pods.of(key).values().any(Verdict::asks_for_migration) => {
+            Some(ctx.migrations.remaining(key, &newest.uid().unwrap_or_default()))
+        }
         JobState::Complete { .. } => {
             ctx.migrations.reset(key);
             None

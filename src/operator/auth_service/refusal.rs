@@ -18,11 +18,15 @@ impl Refusal {
     /// An object of a child's name belongs to someone else.
     #[must_use]
     pub fn name_taken(kind: &str, name: &str, owner: &str) -> Self {
+        let restored = match kind {
+            "Secret" => "; one of its own, restored from a backup, needs that label",
+            _ => "",
+        };
         Self {
             condition: ConditionType::NameTaken,
             reason: Reason::NameTaken,
             message: format!(
-                "{kind} {name} {owner}, and is left untouched: rename or delete it, or use another name for the AuthService"
+                "{kind} {name} {owner}, and is left untouched: rename or delete it, or use another name for the AuthService{restored}"
             ),
         }
     }

@@ -34,16 +34,23 @@ async fn write(ctx: &Context, service: &AuthService, status: &AuthServiceStatus)
     let name = service.name_any();
     let failed = |source| Error::Status { name: name.clone(), source };
     let mut value = serde_json::to_value(status).map_err(|error| failed(kube::Error::SerdeError(error)))?;
-    if let Value::Object(fields) = &mut value {
-        for field in ["observedGeneration", "conditions", "selector", "url", "database", "token"] {
-            fields.entry(field).or_insert(Value::Null);
-        }
-    }
+    name_absent(&mut value, &["observedGeneration", "conditions", "selector", "url", "database", "token"]);
+    name_absent(&mut value["database"], &["version", "schemaVersion"]);
+    name_absent(&mut value["token"], &["keyId", "step", "rotatedAt"]);
     let body = json!({"metadata": {"resourceVersion": service.resource_version(), "uid": service.uid()}, "status": value});
     let api: Api<AuthService> = Api::namespaced(ctx.client.clone(), &service.namespace().unwrap_or_default());
     let params = PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..PatchParams::default() };
     api.patch_status(&name, &params, &Patch::Merge(&body)).await.map_err(failed)?;
     Ok(())
+}
+
+/// Names the absent ones of these fields as null; a value that is no object has none.
+fn name_absent(value: &mut Value, fields: &[&str]) {
+    if let Value::Object(object) = value {
+        for field in fields {
+            object.entry(*field).or_insert(Value::Null);
+        }
+    }
 }
 
 /// Events are a courtesy: one that cannot be published is logged and forgotten.

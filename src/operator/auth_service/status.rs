@@ -8,7 +8,12 @@ use k8s_openapi::{
 };
 
 use super::{
-    apply::Outcome, gather::Observed, names::Component, pods::Replicas, refusal::Refusal, validate::Decision,
+    apply::Outcome,
+    gather::Observed,
+    names::{Component, entry},
+    pods::Replicas,
+    refusal::Refusal,
+    validate::{Decision, Signer},
 };
 use crate::{
     api::{
@@ -16,7 +21,8 @@ use crate::{
         auth_service::{DatabaseStatus, TokenStatus},
         conditions::{ConditionType, Reason},
     },
-    contract::MigrationReport,
+    contract::{MigrationReport, key_ring::KEY},
+    operator::labels::{OWNER, REGENERATE},
 };
 
 mod database;
@@ -107,7 +113,7 @@ pub fn status(view: &View<'_>) -> AuthServiceStatus {
         selector: Some(selector(&identity.selector(Component::Server))),
         url: Some(identity.url()),
         database: database_status(&migrated, previous.database),
-        token: match &view.decision.signer {
+        token: match stored_signer(view) {
             Some(signer) => Some(TokenStatus {
                 key_id: Some(signer.id.clone()),
                 step: view.decision.next_signer_at.map(|_| "Publish".to_owned()),
@@ -116,6 +122,13 @@ pub fn status(view: &View<'_>) -> AuthServiceStatus {
             None => previous.token,
         },
     }
+}
+
+/// The signer, once the Secret that holds it was written: a key that was only decided on is none.
+fn stored_signer<'a>(view: &'a View<'_>) -> Option<&'a Signer> {
+    let stored = view.outcome.resources.key_ring.as_ref()?.data.as_ref()?;
+    let signer = view.decision.signer.as_ref()?;
+    stored.contains_key(&format!("{}{KEY}", signer.id)).then_some(signer)
 }
 
 fn database_status(migrated: &Migrated, previous: Option<DatabaseStatus>) -> Option<DatabaseStatus> {
@@ -145,6 +158,15 @@ fn conditions(view: &View<'_>, migrated: &Migrated) -> Vec<Condition> {
     ]);
     findings.extend(refused(view));
     findings.extend(limited(view, migrated));
+    if let Some(secret) = &view.decision.standing_request {
+        let message = format!(
+            "Secret {secret} exists, and annotation {REGENERATE}={secret} is still there: remove it, or the next loss of the Secret is made good without a word"
+        );
+        findings.insert(
+            ConditionType::RegenerateRequested,
+            Finding::new(Truth::True, Reason::AnnotationLeft, message),
+        );
+    }
     if view.service.spec.suspend == Some(true) {
         let message = "spec.suspend is true: nothing but status is changed, and the pods go on serving";
         findings.insert(ConditionType::Suspended, Finding::new(Truth::True, Reason::Suspended, message));
@@ -202,10 +224,19 @@ fn limited(view: &View<'_>, migrated: &Migrated) -> BTreeMap<ConditionType, Find
     let MigrationReport { missing_users, limits, .. } = report;
     let mut findings = BTreeMap::new();
     if !missing_users.is_empty() {
-        let message = format!(
-            "not created, because the password is missing: {}. Create the Secret and key that users.bootstrap names for each",
-            missing_users.join(", ")
-        );
+        let missing = missing_users.join(", ");
+        let identity = &view.decision.plan.identity;
+        let message = match view.service.spec.users.as_ref().and_then(|users| users.bootstrap.as_ref()) {
+            Some(_) => format!(
+                "not created, because the password is missing: {missing}. Create the Secret and key that users.bootstrap names for each"
+            ),
+            None => format!(
+                "not created, because the password is missing: {missing}. Create Secret {} with key {} and label {OWNER}={}",
+                identity.admin(),
+                entry::PASSWORD,
+                identity.name
+            ),
+        };
         findings.insert(
             ConditionType::BootstrapUserMissing,
             Finding::new(Truth::True, Reason::PasswordMissing, message),
@@ -239,6 +270,11 @@ fn ready(view: &View<'_>, findings: &BTreeMap<ConditionType, Finding>) -> Findin
             if more == 0 { String::new() } else { format!("; and {more} more, see the other conditions") };
         return Finding::new(Truth::False, first.reason, format!("{}{more}", first.message));
     }
+    // Another writer came in between: what this generation asks for is not all written yet.
+    let told = view.previous(ConditionType::Ready).and_then(|ready| ready.observed_generation);
+    if view.outcome.again && told != view.service.metadata.generation {
+        return Finding::new(Truth::False, Reason::RollingOut, "the change is being written");
+    }
     // What is known to be wrong says more than what is not known.
     for truth in [Truth::False, Truth::Unknown] {
         for kind in [ConditionType::DatabaseReady, ConditionType::SchemaReady, ConditionType::Available] {
@@ -253,14 +289,10 @@ fn ready(view: &View<'_>, findings: &BTreeMap<ConditionType, Finding>) -> Findin
         }
         _ => {
             let replicas = server::ready_replicas(view);
-            let missing = findings
-                .get(&ConditionType::BootstrapUserMissing)
-                .map(|finding| format!("; {}", finding.message));
-            Finding::new(
-                Truth::True,
-                Reason::AsExpected,
-                format!("{replicas}{}", missing.unwrap_or_default()),
-            )
+            let beside = [ConditionType::BootstrapUserMissing, ConditionType::RegenerateRequested];
+            let beside = beside.iter().filter_map(|kind| findings.get(kind));
+            let beside: String = beside.map(|finding| format!("; {}", finding.message)).collect();
+            Finding::new(Truth::True, Reason::AsExpected, format!("{replicas}{beside}"))
         }
     }
 }

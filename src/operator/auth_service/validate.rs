@@ -9,7 +9,7 @@ mod migration;
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{ResourceRequirements, Secret},
+    api::core::v1::{PersistentVolumeClaim, ResourceRequirements, Secret},
     apimachinery::pkg::api::resource::Quantity,
     jiff::Timestamp,
 };
@@ -21,7 +21,7 @@ use super::{
     fresh::Fresh,
     gather::Observed,
     live::{self, LiveSettings},
-    names::{Identity, entry},
+    names::{Component, Identity, entry},
     plan::{Connection, Deletable, Deletion, Entries, Plan, Server},
     refusal::Refusal,
 };
@@ -68,6 +68,8 @@ pub struct Decision {
     pub next_signer_at: Option<Timestamp>,
     /// The live pods already use image and database that spec asks for.
     pub live_as_wanted: bool,
+    /// A Secret that may be made anew though it is there.
+    pub standing_request: Option<String>,
 }
 
 /// Decides.
@@ -85,7 +87,7 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
     let mut accounts = accounts::decide(inputs, &accounts_slot, live_number, &mut refusals);
     let (admin, admin_entries) = first_admin(inputs, &mut accounts, &mut refusals);
 
-    let (managed, root_password) = database::decide(inputs, &mut refusals);
+    let (managed, root_password) = database::decide(inputs, &accounts, &mut refusals);
     let image = spec.image.as_deref().unwrap_or(&inputs.images.server);
     let wanted = wanted_connection(inputs, &accounts, &mut refusals);
     let migration = wanted.as_ref().map(|connection| {
@@ -120,6 +122,7 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
     let service = claim(observed.service.as_ref(), identity, &mut refusals).free();
     let (budget, mut deletions) = budget(inputs, &mut refusals);
     deletions.extend(migration.deletions);
+    let standing_request = standing_request(inputs);
 
     let plan = Plan {
         identity: (*identity).clone(),
@@ -135,7 +138,14 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
         migration: migration.migration,
         deletions,
     };
-    Decision { plan, refusals, signer: ring.signer, next_signer_at: ring.next_signer_at, live_as_wanted }
+    Decision {
+        plan,
+        refusals,
+        signer: ring.signer,
+        next_signer_at: ring.next_signer_at,
+        live_as_wanted,
+        standing_request,
+    }
 }
 
 impl<'a> Inputs<'a> {
@@ -163,7 +173,22 @@ impl<'a> Inputs<'a> {
 
     fn accounts_were_there(&self) -> bool {
         let migrated = self.service.status.as_ref().is_some_and(|status| status.database.is_some());
-        migrated || self.own_deployment() || self.observed.volume.is_some()
+        migrated || self.own_deployment() || self.own_volume()
+    }
+
+    /// Whether a volume of this resource's is there to stay.
+    fn own_volume(&self) -> bool {
+        let volume = self.observed.volume.as_ref();
+        volume
+            .is_some_and(|volume| volume.metadata.deletion_timestamp.is_none() && self.is_own_volume(volume))
+    }
+
+    /// Whether the volume claim of our `StatefulSet`'s name was made for it: Kubernetes would mount any.
+    fn is_own_volume(&self, volume: &PersistentVolumeClaim) -> bool {
+        let labels = volume.labels();
+        let selector = self.identity.selector(Component::Database);
+        labels.get(labels::OWNER) == Some(&self.identity.name)
+            || selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 
     fn own_deployment(&self) -> bool {
@@ -204,6 +229,19 @@ fn first_admin(
         accounts.0.entry(entry::ADMIN_ISSUED.to_owned()).or_insert_with(|| b"true".to_vec());
     }
     (entries.clone(), entries)
+}
+
+/// The Secret that annotation [`labels::REGENERATE`] names though it exists: the request was met, and
+/// left standing it would also meet the next loss, which nobody would be told of.
+fn standing_request(inputs: &Inputs<'_>) -> Option<String> {
+    let Inputs { identity, observed, .. } = inputs;
+    let secrets = [
+        (identity.key_ring(), &observed.key_ring),
+        (identity.accounts(), &observed.accounts),
+        (identity.root_password(), &observed.root_password),
+    ];
+    let there = secrets.into_iter().find(|(name, secret)| secret.is_some() && inputs.may_regenerate(name));
+    there.map(|(name, _)| name)
 }
 
 /// The database spec asks for, with the account to use in it.

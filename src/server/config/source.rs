@@ -1,6 +1,6 @@
 //! The environment as a map, with each name's `_FILE` form, so that parsing is a pure function.
 
-use std::{collections::HashMap, ffi::OsString, fmt, path::Path};
+use std::{collections::HashMap, ffi::OsString, fmt, os::unix::ffi::OsStrExt, path::Path};
 
 use secrecy::{SecretSlice, SecretString};
 
@@ -16,6 +16,9 @@ pub struct Fault {
     /// What to do.
     pub cure: String,
 }
+
+/// How the value of a service link begins, which Kubernetes writes into every pod beside a Service.
+pub(super) const SERVICE_LINK: &str = "tcp://";
 
 /// Every fault of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,11 +126,13 @@ impl Environment {
     }
 
     fn bytes(&self, variable: &'static str, faults: &mut Faults) -> Result<Option<Vec<u8>>, ()> {
-        use std::os::unix::ffi::OsStrExt;
-
         let file_variable = format!("{variable}{FILE_SUFFIX}");
         let direct = self.0.get(std::ffi::OsStr::new(variable));
         let file = self.0.get(std::ffi::OsStr::new(&file_variable)).filter(|path| !path.is_empty());
+        // Beside a file an empty value says nothing, and a service link was set by nobody.
+        let says_nothing =
+            |value: &&OsString| value.is_empty() || value.as_bytes().starts_with(SERVICE_LINK.as_bytes());
+        let direct = direct.filter(|value| file.is_none() || !says_nothing(value));
         match (direct, file) {
             (Some(_), Some(_)) => {
                 faults.add(file_variable, format!("is set together with {variable}"), "set one of the two");

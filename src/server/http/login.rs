@@ -82,6 +82,10 @@ async fn answer(auth: &Auth, request: Request<Body>) -> Result<String, LoginErro
     let (head, body) = request.into_parts();
     body::discard(body).await?;
     let given = credentials::basic(&head.headers).ok_or(LoginError::MissingCredentials)?;
+    // What cannot be hashed in time need not burden the database.
+    if auth.pool.is_full() {
+        return Err(Busy.into());
+    }
     let user = auth.store.find(&given.email).await?;
     let Some(user) = verify(auth, user, given.password).await? else {
         tracing::info!(outcome = "refused", "login");

@@ -66,10 +66,11 @@ async fn metrics(State(ops): State<Arc<Ops>>) -> Response {
 
 async fn status(State(ops): State<Arc<Ops>>) -> Json<ServerStatus> {
     let ring = ops.keys.ring();
+    let now = unix_now();
     Json(ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        key_ids: ring.ids_at(unix_now()),
-        signing_key_id: ring.signer().id().to_owned(),
+        key_ids: ring.ids_at(now),
+        signing_key_id: ring.signer_at(now).map(|key| key.id().to_owned()).unwrap_or_default(),
         database: (*ops.health.database()).clone(),
     })
 }

@@ -22,8 +22,8 @@ const ROW_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// The server's account as a login with it showed.
 enum ServerAccount {
-    /// Absent, or of another password.
-    Refused,
+    /// Absent, or of another password, or barred; in the database's own words.
+    Refused(StoreError),
     /// As `user@host`, with its rights.
     Known { identity: String, rights: Rights },
 }
@@ -46,7 +46,7 @@ impl Run<'_> {
         let tables = schema::existing_tables(admin, database).await.map_err(explained)?;
         let account = self.server_account().await?;
         let grants_needed = match &account {
-            ServerAccount::Refused => true,
+            ServerAccount::Refused(_) => true,
             ServerAccount::Known { rights, .. } => {
                 ROW_RIGHTS.iter().any(|right| rights.lacks(right, database))
             }
@@ -58,7 +58,7 @@ impl Run<'_> {
         if (!exists || user_table_missing) && rights.lacks("CREATE", database) {
             lacking.push(format!("CREATE on {database} (for the database and its tables)"));
         }
-        if matches!(account, ServerAccount::Refused) && rights.lacks_globally("CREATE USER") {
+        if matches!(account, ServerAccount::Refused(_)) && rights.lacks_globally("CREATE USER") {
             lacking.push(format!(
                 "CREATE USER (account {user} is refused, so it is absent or has another password)"
             ));
@@ -83,11 +83,15 @@ impl Run<'_> {
         }
         let identity = match account {
             ServerAccount::Known { identity, .. } => identity,
-            ServerAccount::Refused => {
+            ServerAccount::Refused(_) => {
                 if self.create_account(admin).await.map_err(explained)? {
                     self.created(format!("account {user}"));
                 }
-                format!("{user}@%")
+                // Rights go to an account that proved to be the one meant, and to no other.
+                match self.server_account().await? {
+                    ServerAccount::Known { identity, .. } => identity,
+                    ServerAccount::Refused(error) => return Err(self.account_of_another(error)),
+                }
             }
         };
         if grants_needed {
@@ -101,15 +105,18 @@ impl Run<'_> {
             );
             execute(admin, statement).await.map_err(explained)?;
         }
-        if let ServerAccount::Refused = self.server_account().await? {
-            let words = format!(
-                "account {user} exists, but not with the password given here; an existing account is never changed. \
-                 Give its real password, or drop the account so that it is created"
-            );
-            return Err(Explain { database: &config.database, account: user }
-                .error(StoreError::new(DatabaseFault::CredentialsRejected, words)));
-        }
         Ok(())
+    }
+
+    /// The account exists and refuses the password.
+    fn account_of_another(&self, refusal: StoreError) -> MigrationError {
+        let account = self.config.database.account.user.as_str();
+        let words = format!(
+            "{}; the account exists and is never changed: give its real password, or, if nobody else uses it, \
+             drop it so that it is created",
+            refusal.words
+        );
+        Explain { database: &self.config.database, account }.error(StoreError { words, ..refusal })
     }
 
     /// Checks what the server's account may do, and creates the database where it may.
@@ -154,7 +161,7 @@ impl Run<'_> {
             match connect(&store::options(&config.database, account, false), CONNECT_TIMEOUT).await {
                 Ok(connection) => connection,
                 Err(error) if error.fault == DatabaseFault::CredentialsRejected => {
-                    return Ok(ServerAccount::Refused);
+                    return Ok(ServerAccount::Refused(error));
                 }
                 Err(error) => return Err(explain.error(error)),
             };

@@ -6,7 +6,7 @@ use super::{Run, report::Explain};
 use crate::{
     contract::{DatabaseFault, MigrationError, SCHEMA_VERSION},
     server::{
-        config::SchemaMode,
+        config::{Database, SchemaMode},
         store::{
             self, StoreError,
             rights::Rights,
@@ -32,11 +32,13 @@ impl Run<'_> {
         let explained = |error: StoreError| explain.error(error);
 
         // Steps of a later release are its own business: they keep what this one needs.
-        if store::schema_version(server).await.map_err(explained)? > SCHEMA_VERSION {
+        let reached = store::schema_version(server).await.map_err(explained)?;
+        if reached > SCHEMA_VERSION {
             return Ok(());
         }
         let missing =
             schema::missing_tables(&schema::existing_tables(worker, database).await.map_err(explained)?);
+        self.nothing_is_lost(reached, &missing)?;
         let may_create = !rights.lacks("CREATE", database);
         if missing.contains(&USER_TABLE) {
             if config.schema_mode == SchemaMode::Existing {
@@ -66,6 +68,23 @@ impl Run<'_> {
             }
             result => result.map_err(explained),
         }
+    }
+
+    /// A table of ours that was there and is gone, beside users who are still there, is not made anew:
+    /// without its entries every one of them would be an admin.
+    fn nothing_is_lost(&self, reached: i32, missing: &[&str]) -> Result<(), MigrationError> {
+        let lost =
+            STEPS.iter().find(|step| step.version <= reached && missing.contains(&step.table)).copied();
+        let Some(lost) = lost.filter(|_| !missing.contains(&USER_TABLE)) else { return Ok(()) };
+        let Database { host, port, name, .. } = &self.config.database;
+        Err(MigrationError {
+            reason: DatabaseFault::SchemaMissing,
+            message: format!(
+                "Database {name:?} at {host}:{port} has lost table {table}, which tells admins from others: restore it from a backup, \
+                 or drop table authservice_schema too, and {table} is made anew with every present user an admin.",
+                table = lost.table
+            ),
+        })
     }
 
     async fn run_steps(

@@ -14,6 +14,37 @@ use crate::{
     },
 };
 
+/// Why a user is not created.
+enum Refusal {
+    /// The table cannot take this row: nobody else is held up by it.
+    OfThisUser(String),
+    /// Nobody can be created.
+    OfAll(StoreError),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error.fault {
+            DatabaseFault::GrantMissing => Self::OfThisUser(error.words),
+            _ => Self::OfAll(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Refusal {
+    fn from(error: sqlx::Error) -> Self {
+        // A column that must have a value, or cannot hold ours; a check, or a trigger.
+        let of_the_row = matches!(number(&error), Some(1048 | 1364 | 1366 | 1406 | 1644 | 3819 | 4025));
+        let error = StoreError::from(error);
+        if of_the_row {
+            let cure = "insert the row yourself, or let the column take it";
+            Self::OfThisUser(format!("{}: {cure}", error.words))
+        } else {
+            error.into()
+        }
+    }
+}
+
 impl Run<'_> {
     /// Creates the declared users that do not exist.
     pub(super) async fn create_users(&mut self, server: &mut MySqlConnection) -> Result<(), MigrationError> {
@@ -22,10 +53,10 @@ impl Run<'_> {
         for user in &config.bootstrap {
             match self.create_user(server, user).await {
                 Ok(()) => {}
-                Err(error) if error.fault == DatabaseFault::GrantMissing => {
-                    self.limited(format!("user {} is not created: {error}", user.email));
+                Err(Refusal::OfThisUser(words)) => {
+                    self.limited(format!("user {} is not created: {words}", user.email));
                 }
-                Err(error) => return Err(explain.error(error)),
+                Err(Refusal::OfAll(error)) => return Err(explain.error(error)),
             }
         }
         Ok(())
@@ -35,7 +66,7 @@ impl Run<'_> {
         &mut self,
         server: &mut MySqlConnection,
         user: &BootstrapUser,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Refusal> {
         let email = user.email.as_str();
         if find(server, email).await?.is_some() {
             return Ok(());
@@ -106,7 +137,7 @@ async fn insert(
     email: &str,
     hash: &str,
     admin: Option<bool>,
-) -> Result<bool, StoreError> {
+) -> Result<bool, Refusal> {
     let mut transaction = server.begin().await?;
     let inserted = sqlx::query("INSERT INTO `user` (email, password) VALUES (?, ?)")
         .bind(email)

@@ -17,6 +17,8 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::Cost;
+
 /// Longest wait for a permit. Clients of a login give up after a few seconds; work for them
 /// after that is wasted.
 const MAX_WAIT: Duration = Duration::from_secs(3);
@@ -98,6 +100,11 @@ impl HashingPool {
         Ok(Granted { at, waited: at - asked, result })
     }
 
+    /// Whether work that asked now would be refused at once.
+    pub fn is_full(&self) -> bool {
+        self.waiting() >= self.threads * MAX_QUEUE_PER_THREAD
+    }
+
     /// How many logins wait for a permit.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -137,11 +144,26 @@ fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
 }
 
 /// How many computations may run at the same time when nobody says: the CPUs at hand, counting
-/// affinity and quota. A quota is shared with `/validate`, so one of its CPUs is left free.
+/// affinity and quota. A quota is shared with `/validate`, so one of its CPUs is left free. Under a
+/// memory limit all computations together take at most half of it.
 #[must_use]
 pub fn default_threads() -> usize {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
-    if has_quota() { cpus.saturating_sub(1).max(1) } else { cpus }
+    let cpus = if has_quota() { cpus.saturating_sub(1) } else { cpus };
+    cpus.min(affordable(memory_limit())).max(1)
+}
+
+/// How many new hashes fit into half of this many bytes.
+fn affordable(limit: Option<u64>) -> usize {
+    let each = u64::from(Cost::of_new().memory_kib) * 1024;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2 / each).unwrap_or(usize::MAX))
+}
+
+/// The bytes that a control group (v2, then v1) allows this process; v1 says "no limit" by a number
+/// beyond any memory.
+fn memory_limit() -> Option<u64> {
+    let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
 }
 
 /// Whether a control group (v2, then v1) limits the CPU time of this process.
@@ -205,12 +227,21 @@ mod tests {
         while pool.waiting() < MAX_QUEUE_PER_THREAD {
             tokio::task::yield_now().await;
         }
+        assert!(pool.is_full());
         assert_eq!(pool.run(|| ()).await.unwrap_err(), Busy);
         release.send(()).unwrap();
         assert_eq!(first.await.unwrap(), Ok(false));
         for queued in queued {
             assert!(queued.await.unwrap());
         }
+    }
+
+    #[test]
+    fn a_memory_limit_bounds_the_computations_and_leaves_half() {
+        const MIB: u64 = 1024 * 1024;
+        assert_eq!(affordable(None), usize::MAX);
+        assert_eq!((affordable(Some(256 * MIB)), affordable(Some(30 * MIB))), (6, 0));
+        assert!(default_threads() >= 1);
     }
 
     #[tokio::test]

@@ -46,7 +46,12 @@ impl Watch {
     pub async fn look(&mut self) -> Result<Seen, StoreError> {
         let (mut connection, opened) = match self.connection.take() {
             Some((connection, opened)) if opened.elapsed() < RECONNECT_AFTER => (connection, opened),
-            _ => (connect(&self.options, TIMEOUT).await?, Instant::now()),
+            old => {
+                if let Some((old, _)) = old {
+                    tokio::spawn(super::close(old));
+                }
+                (connect(&self.options, TIMEOUT).await?, Instant::now())
+            }
         };
         let seen = within(TIMEOUT, look(&mut connection)).await?;
         self.connection = Some((connection, opened));
@@ -76,7 +81,18 @@ async fn look(connection: &mut MySqlConnection) -> Result<Result<Seen, StoreErro
     {
         return Ok(Err(error.into()));
     }
-    Ok(schema_version(connection).await.map(|schema_version| Seen { version, schema_version }))
+    let schema_version = match schema_version(connection).await {
+        Ok(schema_version) => schema_version,
+        Err(error) => return Ok(Err(error)),
+    };
+    // The very read of a login, for nobody: where our tables are, it needs them.
+    if schema_version > 0
+        && let Err(error) = sqlx::query(super::LOOKUP).bind("").fetch_all(&mut *connection).await
+        && !super::cannot_be_in_the_column(&error)
+    {
+        return Ok(Err(error.into()));
+    }
+    Ok(Ok(Seen { version, schema_version }))
 }
 
 /// Version of our own tables; 0 when they are absent or hidden from this account.

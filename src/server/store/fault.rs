@@ -42,6 +42,11 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::ColumnIndexOutOfBounds { .. }
             | sqlx::Error::Decode(_) => DatabaseFault::SchemaIncompatible,
+            // The account can be authenticated by no means this client has over this connection.
+            sqlx::Error::Configuration(_) => DatabaseFault::CredentialsRejected,
+            sqlx::Error::Protocol(words) if words.contains("authentication plugin") => {
+                DatabaseFault::CredentialsRejected
+            }
             sqlx::Error::RowNotFound | sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => {
                 DatabaseFault::DatabaseError
             }
@@ -49,6 +54,10 @@ impl From<sqlx::Error> for StoreError {
         };
         let words = match error {
             sqlx::Error::Io(error) => error.to_string(),
+            other if fault == DatabaseFault::CredentialsRejected => format!(
+                "{other}; the account must log in by a password this server knows how to prove: enable TLS on the database, \
+                 or create the account with caching_sha2_password (MySQL) or mysql_native_password (MariaDB)"
+            ),
             sqlx::Error::PoolTimedOut => "no connection came free in time".to_owned(),
             other => other.to_string(),
         };

@@ -30,6 +30,8 @@ use super::config::{Account, Database};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for the answer to one statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection that is given back may take to be of use again, before it is closed.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections of one pod. A login needs one for a millisecond between two of 20 ms hashing.
 const MAX_CONNECTIONS: u32 = 8;
 
@@ -37,7 +39,7 @@ const MAX_CONNECTIONS: u32 = 8;
 const SESSION: &str =
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'";
 
-const LOOKUP: &str = "SELECT CAST(u.id AS SIGNED), u.email, u.password, CAST(COALESCE(a.admin, 1) AS SIGNED) \
+pub(crate) const LOOKUP: &str = "SELECT CAST(u.id AS SIGNED), u.email, u.password, CAST(COALESCE(a.admin, 1) AS SIGNED) \
      FROM `user` u LEFT JOIN `authservice_user` a ON a.user_id = u.id WHERE u.email = ? LIMIT 64";
 const LOOKUP_WITHOUT_OURS: &str =
     "SELECT CAST(id AS SIGNED), email, password, 1 FROM `user` WHERE email = ? LIMIT 64";
@@ -125,6 +127,15 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(Duration::from_mins(5))
             .max_lifetime(Duration::from_mins(30))
+            // A query given up leaves its connection waiting for the answer, perhaps for ever.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    match tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await {
+                        Ok(answered) => answered.map(|()| true),
+                        Err(_) => Err(sqlx::Error::PoolTimedOut),
+                    }
+                })
+            })
             .after_connect(|connection, _| {
                 Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) })
             })

@@ -8,7 +8,9 @@ use std::{
 
 /// A folder that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the key ring {folder} cannot be read: {source}")]
+#[error(
+    "the key ring {folder} cannot be read: {source}: let KEY_RING_DIR name a folder that this process can read"
+)]
 pub struct FolderError {
     /// The folder or the file in it.
     folder: PathBuf,

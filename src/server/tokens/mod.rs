@@ -78,20 +78,26 @@ impl fmt::Display for TokenFault {
     }
 }
 
-/// A token could not be signed; the crypto library says why.
+/// A token could not be signed.
 #[derive(Debug, thiserror::Error)]
-#[error("the token could not be signed: {0}")]
-pub struct SignError(#[from] jsonwebtoken::errors::Error);
+pub enum SignError {
+    /// Every key that signed is retired: a token by one of them would be refused at once.
+    #[error("every key of the ring that signed is retired: add a key with an entry <kid>.signs")]
+    NoSigner,
+    /// The crypto library says why.
+    #[error("the token could not be signed: {0}")]
+    Crypto(#[from] jsonwebtoken::errors::Error),
+}
 
 /// Issues a token at `now` (seconds since the epoch), signed by the ring's signer.
 ///
 /// # Errors
-/// The crypto library refused to sign.
+/// No key signs, or the crypto library refused to.
 pub fn issue(ring: &KeyRing, terms: &Terms, subject: &Subject<'_>, now: u64) -> Result<String, SignError> {
     let mut id = [0_u8; 16];
     rand::rng().fill_bytes(&mut id);
     let claims = Issued::new(terms, subject, now, &id).encode();
-    let key = ring.signer();
+    let key = ring.signer_at(now).ok_or(SignError::NoSigner)?;
     let mut token = String::with_capacity(key.encoded_header().len() + claims.len() + 45);
     token.push_str(key.encoded_header());
     token.push('.');

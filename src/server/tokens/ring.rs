@@ -104,14 +104,13 @@ pub enum RingError {
 #[derive(Debug)]
 pub struct KeyRing {
     keys: Vec<Key>,
-    signer: usize,
 }
 
 impl KeyRing {
     /// A ring of one key, which signs and verifies.
     #[must_use]
     pub fn single(secret: &[u8]) -> Self {
-        Self { keys: vec![Key::new(SINGLE_KEY_ID, secret)], signer: 0 }
+        Self { keys: vec![Key { signs_from: Some(0), ..Key::new(SINGLE_KEY_ID, secret) }] }
     }
 
     /// Builds the ring from the entries of its Secret, as seen at `now` (seconds since the epoch).
@@ -149,14 +148,17 @@ impl KeyRing {
                 key.retire_after = Some(instant);
             }
         }
-        let signer = signer(&keys, now).ok_or(RingError::NoSigner)?;
-        Ok(Self { keys, signer })
+        let ring = Self { keys };
+        if ring.signer_at(now).is_none() {
+            return Err(RingError::NoSigner);
+        }
+        Ok(ring)
     }
 
-    /// The key that signs.
+    /// The key that signs at `now`; `None` once every one that did is retired.
     #[must_use]
-    pub fn signer(&self) -> &Key {
-        &self.keys[self.signer]
+    pub fn signer_at(&self, now: u64) -> Option<&Key> {
+        signer(&self.keys, now).map(|index| &self.keys[index])
     }
 
     /// The key of this id.
@@ -228,16 +230,34 @@ mod tests {
     #[test]
     fn the_newest_signer_whose_time_has_come_signs() {
         let old = ("a.signs", "2020-01-01T00:00:00Z");
-        assert_eq!(ring(&[KEY_A, KEY_B, old]).unwrap().signer().id(), "a");
+        assert_eq!(ring(&[KEY_A, KEY_B, old]).unwrap().signer_at(NOW).map(Key::id), Some("a"));
         assert_eq!(
-            ring(&[KEY_A, KEY_B, old, ("b.signs", "2021-01-01T00:00:00Z")]).unwrap().signer().id(),
-            "b"
+            ring(&[KEY_A, KEY_B, old, ("b.signs", "2021-01-01T00:00:00Z")])
+                .unwrap()
+                .signer_at(NOW)
+                .map(Key::id),
+            Some("b")
         );
         assert_eq!(
-            ring(&[KEY_A, KEY_B, old, ("b.signs", "2999-01-01T00:00:00Z")]).unwrap().signer().id(),
-            "a"
+            ring(&[KEY_A, KEY_B, old, ("b.signs", "2999-01-01T00:00:00Z")])
+                .unwrap()
+                .signer_at(NOW)
+                .map(Key::id),
+            Some("a")
         );
-        assert_eq!(ring(&[KEY_A, ("a.signs", "2999-01-01T00:00:00Z")]).unwrap().signer().id(), "a");
+        assert_eq!(
+            ring(&[KEY_A, ("a.signs", "2999-01-01T00:00:00Z")]).unwrap().signer_at(NOW).map(Key::id),
+            Some("a")
+        );
+    }
+
+    #[test]
+    fn a_ring_whose_signers_have_all_retired_signs_no_more() {
+        let ring =
+            ring(&[KEY_A, ("a.signs", "2020-01-01T00:00:00Z"), ("a.retire-after", "2999-01-01T00:00:00Z")])
+                .unwrap();
+        assert_eq!(ring.signer_at(NOW).map(Key::id), Some("a"));
+        assert_eq!(ring.signer_at(u64::MAX / 2).map(Key::id), None);
     }
 
     #[test]
@@ -250,7 +270,7 @@ mod tests {
             ("b.signs", "2020-01-01T00:00:00Z"),
         ])
         .unwrap();
-        assert_eq!((ring.signer().id(), ring.ids_at(NOW)), ("b", vec!["b".to_owned()]));
+        assert_eq!((ring.signer_at(NOW).map(Key::id), ring.ids_at(NOW)), (Some("b"), vec!["b".to_owned()]));
     }
 
     #[test]

@@ -84,12 +84,15 @@ fn running(view: &View<'_>) -> Finding {
         let started = pod.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Pending");
         if started { None } else { pods::waiting([pod]) }
     });
+    let stuck = waits.is_some();
     let message = match waits {
         Some(pod) => format!("setting up database, account, tables and users; waiting for {pod}"),
         None => "setting up database, account, tables and users".to_owned(),
     };
     let previous = view.previous(ConditionType::SchemaReady);
-    let fault = previous.filter(|previous| {
+    // Without words of its own, why the next attempt does not start says more than that the last failed.
+    let fault = previous.filter(|previous| !(stuck && previous.reason == Reason::MigrationFailed.as_str()));
+    let fault = fault.filter(|previous| {
         previous.observed_generation == view.service.metadata.generation
             && previous.status == Truth::False.as_str()
     });

@@ -61,6 +61,14 @@ fn a_service_that_is_up_says_so_in_few_words() {
 }
 
 #[test]
+fn a_signing_key_that_was_only_decided_on_is_no_key() {
+    let mut world = World::new(json!({}));
+    assert_eq!(world.report().token, None, "nothing was written yet");
+    world.run();
+    assert!(world.report().token.is_some_and(|token| token.key_id.is_some()));
+}
+
+#[test]
 fn a_start_says_at_each_step_what_is_waited_for() {
     let mut world = World::new(json!({}));
     world.run();
@@ -228,7 +236,7 @@ fn what_a_migration_could_not_do_outlives_its_pod_and_does_not_touch_ready() {
         limits: vec!["no admin flags".to_owned(), "no lockout".to_owned()],
         ..MigrationReport::default()
     });
-    let missing = "not created, because the password is missing: a@b.c, d@e.f. Create the Secret and key that users.bootstrap names for each";
+    let missing = "not created, because the password is missing: a@b.c, d@e.f. Create Secret gate-admin with key password and label authservice.dev/name=gate";
     for _ in 0..2 {
         let told = told(&world.report());
         assert_eq!(line(&told, "Ready"), format!("Ready True AsExpected: 2 of 2 replicas ready; {missing}"));

@@ -3,17 +3,17 @@
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec},
+        core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, Secret},
     },
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::ResourceExt;
 
-use super::{Inputs, data, requests};
+use super::{Inputs, accounts::Accounts, data, requests};
 use crate::operator::{
     auth_service::{
         claim::{Slot, claim},
-        names::{Component, DATA_VOLUME, entry},
+        names::{DATA_VOLUME, entry},
         plan::{DatabaseServer, Entries, ManagedDatabase},
         quantity,
         refusal::Refusal,
@@ -27,6 +27,7 @@ const DEFAULT_SIZE: &str = "1Gi";
 /// Decides on the managed database; answers the root password's Secret as it will be, too.
 pub(super) fn decide(
     inputs: &Inputs<'_>,
+    accounts: &Accounts,
     refusals: &mut Vec<Refusal>,
 ) -> (Option<ManagedDatabase>, Option<Entries>) {
     if inputs.external().is_some() {
@@ -41,10 +42,14 @@ pub(super) fn decide(
     let service = claim(observed.database_service.as_ref(), identity, refusals).free();
     let set = claim(observed.database.as_ref(), identity, refusals);
     let root_password = root_password(inputs, &set, refusals);
-    let volume_is_ours = observed.volume.as_ref().is_none_or(|volume| is_ours(inputs, volume, refusals));
+    let volume_is_ours = observed.volume.as_ref().is_none_or(|volume| inputs.is_own_volume(volume));
+    if let Some(volume) = observed.volume.as_ref().filter(|_| !volume_is_ours) {
+        refusals.push(Refusal::name_taken("PersistentVolumeClaim", &volume.name_any(), "exists already"));
+    }
     let template = set.ours().and_then(claim_template);
-    // An existing pod goes on with the Secret it mounts; a new one waits until it is there and ours.
-    let mountable = set.ours().is_some() || root_password.is_some();
+    // An existing pod goes on with the Secret it mounts; a new one waits until it is there and ours, and
+    // so are the accounts: once there is a volume, accounts that are missing count as lost.
+    let mountable = set.ours().is_some() || (root_password.is_some() && accounts.entries.is_some());
     let server = (set.free() && mountable && volume_is_ours).then(|| DatabaseServer {
         image: spec.image.unwrap_or_else(|| inputs.images.database.clone()),
         resources: spec.resources.unwrap_or_else(|| requests("100m", "512Mi")),
@@ -78,10 +83,24 @@ fn root_password(
     refusals: &mut Vec<Refusal>,
 ) -> Option<Entries> {
     let name = inputs.identity.root_password();
-    let initialised = set.ours().is_some() || inputs.observed.volume.is_some();
+    let initialised = set.ours().is_some() || inputs.own_volume();
     match claim(inputs.observed.root_password.as_ref(), inputs.identity, refusals) {
         Slot::Blocked => None,
-        Slot::Ours(secret) => Some(Entries(data(secret))),
+        Slot::Ours(secret) if has_password(secret) => Some(Entries(data(secret))),
+        Slot::Ours(_) if !inputs.may_regenerate(&name) => {
+            refusals.push(Refusal::secret_lost(format!(
+                "Secret {name} with the root password of the managed database has no key password, or an empty one: restore the key, or annotate the AuthService with {}={name} to generate a new one, and then delete Pod {}, because the database takes its password over when it starts",
+                labels::REGENERATE,
+                inputs.identity.database_pod(),
+            )));
+            None
+        }
+        Slot::Ours(secret) => {
+            let mut entries = data(secret);
+            entries.remove(entry::PASSWORD);
+            entries.insert(entry::PASSWORD.to_owned(), inputs.fresh.root_password.clone().into_bytes());
+            Some(Entries(entries))
+        }
         Slot::Absent if initialised && !inputs.may_regenerate(&name) => {
             refusals.push(Refusal::secret_lost(format!(
                 "Secret {name} with the root password of the managed database is gone: restore it with its key password, or annotate the AuthService with {}={name} to generate a new one, and then delete Pod {}, because the database takes its password over when it starts",
@@ -97,16 +116,12 @@ fn root_password(
     }
 }
 
-/// Whether the volume claim of our `StatefulSet`'s name was made for it: Kubernetes would mount any.
-fn is_ours(inputs: &Inputs<'_>, volume: &PersistentVolumeClaim, refusals: &mut Vec<Refusal>) -> bool {
-    let labels = volume.labels();
-    let selector = inputs.identity.selector(Component::Database);
-    let ours = labels.get(labels::OWNER) == Some(&inputs.identity.name)
-        || selector.iter().all(|(key, value)| labels.get(key) == Some(value));
-    if !ours {
-        refusals.push(Refusal::name_taken("PersistentVolumeClaim", &volume.name_any(), "exists already"));
-    }
-    ours
+fn has_password(secret: &Secret) -> bool {
+    secret
+        .data
+        .as_ref()
+        .and_then(|data| data.get(entry::PASSWORD))
+        .is_some_and(|password| !password.0.is_empty())
 }
 
 fn claim_template(set: &StatefulSet) -> Option<&PersistentVolumeClaimSpec> {

@@ -12,7 +12,6 @@ use sha2::Sha256;
 use super::{Inputs, accounts, accounts::Accounts};
 use crate::{
     api::auth_service::SchemaMode,
-    contract::DatabaseFault,
     operator::{
         auth_service::{
             claim::{Owner, owner},
@@ -78,7 +77,7 @@ pub(super) fn decide(
         None | Some(JobState::Running) => false,
         Some(JobState::Complete { at }) => {
             let undone = undone(inputs, needs.connection, at);
-            if undone {
+            if undone && observed.retry_in.is_none_or(|wait| wait.is_zero()) {
                 deletions.extend(job.map(|job| delete(job, "the database has lost what it set up")));
             }
             !undone
@@ -123,14 +122,7 @@ fn undone(inputs: &Inputs<'_>, connection: &Connection, completed: Option<Timest
         Verdict::Answered { status, at } => {
             status.database.account == connection.account.username
                 && noticed.is_none_or(|noticed| *at >= noticed)
-                && matches!(
-                    status.database.fault,
-                    Some(
-                        DatabaseFault::CredentialsRejected
-                            | DatabaseFault::SchemaMissing
-                            | DatabaseFault::SchemaOutdated
-                    )
-                )
+                && verdict.asks_for_migration()
         }
     })
 }

@@ -79,10 +79,15 @@ fn an_object_of_someone_else_is_left_untouched_and_named_and_the_rest_goes_on() 
         let mut world = World::new(json!({}));
         place(&mut world);
         let decision = world.decide();
+        let restored = if child.starts_with("Secret") {
+            "; one of its own, restored from a backup, needs that label"
+        } else {
+            ""
+        };
         assert_eq!(
             refused(&decision),
             [format!(
-                "NameTaken NameTaken: {child} exists already, without label authservice.dev/name=gate, and is left untouched: rename or delete it, or use another name for the AuthService"
+                "NameTaken NameTaken: {child} exists already, without label authservice.dev/name=gate, and is left untouched: rename or delete it, or use another name for the AuthService{restored}"
             )]
         );
         assert!(frozen(&decision.plan), "{child}");
@@ -201,6 +206,59 @@ fn a_volume_of_someone_else_is_never_mounted() {
     assert!(decision.refusals.iter().any(|refusal| {
         refusal.message.starts_with("PersistentVolumeClaim data-gate-mysql-0 exists already")
     }));
+}
+
+#[test]
+fn the_database_waits_for_its_accounts_because_its_volume_would_make_them_count_as_lost() {
+    let mut world = World::new(json!({}));
+    world.observed.accounts = stranger::<Secret>("gate-database");
+    assert_eq!(world.decide().plan.managed.unwrap().server, None);
+    world.observed.accounts = None;
+    assert!(world.decide().plan.managed.unwrap().server.is_some());
+}
+
+#[test]
+fn a_volume_that_is_someone_elses_or_on_its_way_out_makes_nothing_count_as_lost() {
+    let mut world = World::new(json!({}));
+    world.observed.volume = stranger::<PersistentVolumeClaim>("data-gate-mysql-0");
+    assert!(world.decide().plan.accounts.is_some());
+    let volume = world.observed.volume.as_mut().unwrap();
+    volume.metadata.labels = Some(
+        world.service.metadata.name.iter().map(|name| (labels::OWNER.to_owned(), name.clone())).collect(),
+    );
+    assert!(world.decide().plan.accounts.is_none(), "data of ours depend on the accounts");
+    world.observed.volume.as_mut().unwrap().metadata.deletion_timestamp =
+        Some(serde_json::from_value(json!("2026-03-01T11:59:00Z")).unwrap());
+    let decision = world.decide();
+    assert!(decision.plan.accounts.is_some() && decision.plan.managed.unwrap().root_password.is_some());
+}
+
+#[test]
+fn a_root_secret_without_its_password_is_told_and_filled_on_request() {
+    let mut world = World::new(json!({}));
+    world.up();
+    world.observed.root_password.as_mut().unwrap().data = None;
+    let lost = world.run();
+    assert_eq!(lost.plan.managed.as_ref().unwrap().root_password, None);
+    assert!(refused(&lost)[0].starts_with(
+        "SecretLost SecretLost: Secret gate-mysql-root with the root password of the managed database has no key password"
+    ));
+    world.service.metadata.annotations =
+        Some([(labels::REGENERATE.to_owned(), "gate-mysql-root".to_owned())].into());
+    let filled = world.decide().plan.managed.unwrap().root_password.unwrap();
+    assert_eq!(filled.0.keys().collect::<Vec<_>>(), ["password"]);
+}
+
+#[test]
+fn a_request_that_was_met_and_still_stands_is_pointed_out() {
+    let mut world = World::new(json!({}));
+    world.up();
+    assert_eq!(world.run().standing_request, None);
+    world.service.metadata.annotations =
+        Some([(labels::REGENERATE.to_owned(), "gate-keys".to_owned())].into());
+    assert_eq!(world.run().standing_request.as_deref(), Some("gate-keys"));
+    world.observed.key_ring = None;
+    assert_eq!(world.decide().standing_request, None);
 }
 
 #[test]
