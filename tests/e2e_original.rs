@@ -25,9 +25,15 @@ async fn replace_pods(sandbox: &Sandbox) -> anyhow::Result<()> {
     for name in &old {
         kill_pod(sandbox, name).await?;
     }
-    eventually("two ready pods", &2, async || {
+    // The original's manifests have no probes: a pod is ready there before it listens.
+    eventually("two pods that answer", &2, async || {
         let live = pods.list(&servers).await?;
-        Ok(live.iter().filter(|pod| pod_is_ready(pod) && !old.contains(&pod.name_any())).count())
+        let mut answering = 0;
+        for pod in live.iter().filter(|pod| pod_is_ready(pod) && !old.contains(&pod.name_any())) {
+            let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
+            answering += usize::from(clients::readyz(&address).await? == 200);
+        }
+        Ok(answering)
     })
     .await
 }
@@ -70,6 +76,8 @@ async fn three_changed_lines_of_the_originals_manifests_are_enough() -> anyhow::
 async fn works(sandbox: &Sandbox) -> anyhow::Result<()> {
     let address = clients::address(sandbox, "auth").await?;
     let user = Credentials::new("georgio@email.com", "Admin123");
+    // The Service leads to pods a moment after they answer.
+    eventually("a login", &200, async || Ok(clients::login(&address, &user).await?.status)).await?;
     let token = token(&address, &user).await?;
     let claims = claims(&address, &token).await?;
     assert_eq!((&claims["username"], &claims["admin"]), (&json!("georgio@email.com"), &json!(true)));

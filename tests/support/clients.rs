@@ -227,6 +227,15 @@ pub async fn token(address: &str, credentials: &Credentials) -> anyhow::Result<S
     Ok(answer.text)
 }
 
+/// The status of `GET /readyz` of one server pod.
+///
+/// # Errors
+/// When nobody answers.
+pub async fn readyz(pod_address: &str) -> anyhow::Result<u16> {
+    let url = format!("http://{pod_address}:{}/readyz", authservice::contract::OPS_PORT);
+    Ok(client()?.get(url).send().await?.status().as_u16())
+}
+
 /// `POST /validate` from the node.
 ///
 /// # Errors

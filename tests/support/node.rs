@@ -254,8 +254,14 @@ impl<'a> Database<'a> {
             Engine::MySql => "mysql",
             Engine::MariaDb => "mariadb",
         };
-        let options =
-            ["--no-defaults", "--user=root", "--socket=/data/sock", "--batch", "--skip-column-names"];
+        let options = [
+            "--no-defaults",
+            "--user=root",
+            "--socket=/data/sock",
+            "--batch",
+            "--raw",
+            "--skip-column-names",
+        ];
         exec(self.sandbox, self.name, &[&[client], &options[..]].concat(), statements).await
     }
 

@@ -29,6 +29,10 @@ pub(super) fn finding(view: &View<'_>, migrated: &Migrated) -> Finding {
     let place = connection.map(place).unwrap_or_default();
     let said: Vec<&contract::DatabaseStatus> =
         connection.map(|connection| said(view, connection)).unwrap_or_default();
+    let superseded = superseded(view, migrated);
+    if let Some(finding) = superseded.filter(|_| said.iter().any(|said| said.fault.is_some())) {
+        return not_yet(finding);
+    }
     if let Some((fault, words)) = said.iter().find_map(|said| Some((said.fault?, said.error.as_deref()))) {
         let message =
             format!("{place}: {}. {}", words.unwrap_or("no words").trim_end_matches('.'), cure(fault));
@@ -47,6 +51,17 @@ pub(super) fn finding(view: &View<'_>, migrated: &Migrated) -> Finding {
     let account =
         connection.map(|connection| format!(" account {}", connection.account.username)).unwrap_or_default();
     Finding::new(Truth::True, Reason::AsExpected, format!("{place}{version} answers{account}"))
+}
+
+/// What the migration of other settings than the live ones says of the database: pods that complain of
+/// the live settings speak of what spec no longer asks for.
+fn superseded<'a>(view: &View<'_>, migrated: &'a Migrated) -> Option<&'a Finding> {
+    let (Migrated::NotYet(finding) | Migrated::Failed(finding)) = migrated else { return None };
+    let asked = !matches!(
+        finding.reason,
+        Reason::WaitingForDatabase | Reason::WaitingForInputs | Reason::MigrationFailed
+    );
+    (asked && !view.decision.live_as_wanted).then_some(finding)
 }
 
 /// What a migration says that has not completed: a fault of the database, or nothing about it.

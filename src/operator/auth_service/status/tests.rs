@@ -227,6 +227,34 @@ fn a_second_migration_of_what_the_pods_already_use_does_not_unready_the_schema()
 }
 
 #[test]
+fn what_the_live_pods_say_of_a_former_password_gives_way_to_what_the_new_one_met() {
+    let mut world = World::external(json!({"credentialsSecretRef": {"name": "theirs"}}));
+    world.secret("theirs", &[("username", "u"), ("password", "wrong")]);
+    world.run();
+    world.fail_migration(&rejected(), Duration::from_secs(4));
+    world.pod_says("u", Some(DatabaseFault::CredentialsRejected));
+    world.secret("theirs", &[("username", "u"), ("password", "right")]);
+    world.run();
+    world.fail_migration(
+        &report(Some(MigrationError {
+            reason: DatabaseFault::GrantMissing,
+            message: "Account \"u\" lacks a right: SELECT. Grant it".to_owned(),
+        })),
+        Duration::from_secs(4),
+    );
+    world.run();
+    let told = told(&world.report());
+    assert_eq!(
+        line(&told, "DatabaseReady"),
+        "DatabaseReady False GrantMissing: Account \"u\" lacks a right: SELECT. Grant it"
+    );
+    assert_eq!(
+        line(&told, "Ready"),
+        "Ready False GrantMissing: Account \"u\" lacks a right: SELECT. Grant it"
+    );
+}
+
+#[test]
 fn what_a_migration_could_not_do_outlives_its_pod_and_does_not_touch_ready() {
     let mut world = World::new(json!({}));
     world.up();
