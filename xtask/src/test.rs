@@ -321,7 +321,9 @@ struct Outcome {
 }
 
 fn run_one(command: &mut Command, workspace: &Path) -> anyhow::Result<Outcome> {
-    let mut child = command.current_dir(workspace).stdout(Stdio::piped()).spawn().context("start a test")?;
+    // What a test counted or measured is worth reading when it passed, too.
+    command.arg("--show-output").current_dir(workspace).stdout(Stdio::piped());
+    let mut child = command.spawn().context("start a test")?;
     let stdout = child.stdout.take().context("a test has no standard output")?;
     let (mut passed, mut failed) = (0, Vec::new());
     let mut out = std::io::stdout().lock();
