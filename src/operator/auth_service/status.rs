@@ -291,8 +291,8 @@ fn ready(view: &View<'_>, findings: &BTreeMap<ConditionType, Finding>) -> Findin
             let replicas = server::ready_replicas(view);
             let beside = [ConditionType::BootstrapUserMissing, ConditionType::RegenerateRequested];
             let beside = beside.iter().filter_map(|kind| findings.get(kind));
-            let beside: String = beside.map(|finding| format!("; {}", finding.message)).collect();
-            Finding::new(Truth::True, Reason::AsExpected, format!("{replicas}{beside}"))
+            let message = beside.fold(replicas, |all, finding| format!("{all}; {}", finding.message));
+            Finding::new(Truth::True, Reason::AsExpected, message)
         }
     }
 }

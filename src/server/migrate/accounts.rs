@@ -90,7 +90,7 @@ impl Run<'_> {
                 // Rights go to an account that proved to be the one meant, and to no other.
                 match self.server_account().await? {
                     ServerAccount::Known { identity, .. } => identity,
-                    ServerAccount::Refused(error) => return Err(self.account_of_another(error)),
+                    ServerAccount::Refused(error) => return Err(self.account_of_another(&error)),
                 }
             }
         };
@@ -109,14 +109,14 @@ impl Run<'_> {
     }
 
     /// The account exists and refuses the password.
-    fn account_of_another(&self, refusal: StoreError) -> MigrationError {
+    fn account_of_another(&self, refusal: &StoreError) -> MigrationError {
         let account = self.config.database.account.user.as_str();
         let words = format!(
             "{}; the account exists and is never changed: give its real password, or, if nobody else uses it, \
              drop it so that it is created",
             refusal.words
         );
-        Explain { database: &self.config.database, account }.error(StoreError { words, ..refusal })
+        Explain { database: &self.config.database, account }.error(StoreError::new(refusal.fault, words))
     }
 
     /// Checks what the server's account may do, and creates the database where it may.
