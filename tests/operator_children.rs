@@ -20,17 +20,8 @@ use support::{
     kubectl::kubectl,
     normal::{state, uids, wait_for_state},
     operator::Operator,
-    players::{Script, play},
+    players::{Script, play, ready},
 };
-
-/// A resource named `gate` that is ready, and its operator.
-async fn ready(sandbox: &Sandbox, spec: Value) -> anyhow::Result<Operator> {
-    play(&sandbox.namespace, Script::default());
-    let operator = Operator::start(sandbox)?;
-    sandbox.create_service("gate", spec).await?;
-    sandbox.wait_ready("gate").await?;
-    Ok(operator)
-}
 
 #[tokio::test]
 async fn every_child_that_is_deleted_comes_back_as_it_was() -> anyhow::Result<()> {

@@ -15,17 +15,8 @@ use serde_json::{Value, json};
 use support::{
     cluster::{Sandbox, in_namespace},
     normal::{State, state, uids, wait_for_state},
-    operator::Operator,
-    players::{Script, play},
+    players::ready,
 };
-
-async fn ready(sandbox: &Sandbox, spec: Value) -> anyhow::Result<Operator> {
-    play(&sandbox.namespace, Script::default());
-    let operator = Operator::start(sandbox)?;
-    sandbox.create_service("gate", spec).await?;
-    sandbox.wait_ready("gate").await?;
-    Ok(operator)
-}
 
 async fn secret_data(sandbox: &Sandbox) -> anyhow::Result<Vec<(String, Option<Value>)>> {
     let secrets = sandbox.api::<Secret>().list(&ListParams::default()).await?;

@@ -18,20 +18,12 @@ use kube::{
     ResourceExt as _,
     api::{DeleteParams, ListParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{
     cluster::{Sandbox, condition, in_namespace},
     operator::Operator,
-    players::{Migration, Script, play},
+    players::{Migration, Script, play, ready},
 };
-
-async fn ready(sandbox: &Sandbox, spec: Value) -> anyhow::Result<Operator> {
-    play(&sandbox.namespace, Script::default());
-    let operator = Operator::start(sandbox)?;
-    sandbox.create_service("gate", spec).await?;
-    sandbox.wait_ready("gate").await?;
-    Ok(operator)
-}
 
 fn ends(report: MigrationReport) -> Script {
     Script { migration: Migration::Ends(report), ..Script::default() }

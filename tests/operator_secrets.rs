@@ -15,16 +15,8 @@ use serde_json::{Value, json};
 use support::{
     cluster::{Sandbox, condition, in_namespace},
     operator::Operator,
-    players::{Migration, Script, play},
+    players::{Migration, Script, play, ready},
 };
-
-async fn ready(sandbox: &Sandbox, spec: Value) -> anyhow::Result<Operator> {
-    play(&sandbox.namespace, Script::default());
-    let operator = Operator::start(sandbox)?;
-    sandbox.create_service("gate", spec).await?;
-    sandbox.wait_ready("gate").await?;
-    Ok(operator)
-}
 
 async fn entries(sandbox: &Sandbox, name: &str) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     let data = sandbox.api::<Secret>().get(name).await?.data.unwrap_or_default();

@@ -20,8 +20,6 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::contract::env;
-
 use self::{
     config::ServeConfig,
     health::{Health, watch_database},
@@ -36,6 +34,7 @@ use self::{
     store::Store,
     tokens::Terms,
 };
+use crate::contract::env;
 
 /// Longest time that requests in flight are waited for at the end.
 const LONGEST_DRAIN: Duration = Duration::from_secs(20);

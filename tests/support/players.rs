@@ -25,6 +25,20 @@ use kube::{
 };
 use serde_json::{Value, json};
 
+use super::{cluster::Sandbox, operator::Operator};
+
+/// A resource named `gate` that is ready, and its operator; its pods do as in the default script.
+///
+/// # Errors
+/// When it does not become ready.
+pub async fn ready(sandbox: &Sandbox, spec: Value) -> anyhow::Result<Operator> {
+    play(&sandbox.namespace, Script::default());
+    let operator = Operator::start(sandbox)?;
+    sandbox.create_service("gate", spec).await?;
+    sandbox.wait_ready("gate").await?;
+    Ok(operator)
+}
+
 /// What the pods of one namespace do.
 #[derive(Clone, Debug)]
 pub struct Script {

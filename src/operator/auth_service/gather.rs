@@ -168,17 +168,16 @@ pub async fn gather(ctx: &Context, service: &AuthService, identity: &Identity) -
 /// is left; forgets the failures once the newest Job has completed and no pod complains.
 fn retry_in(ctx: &Context, key: &ObjectKey, all: &[Job]) -> Option<Duration> {
     let newest = all.iter().max_by_key(|job| job.creation_timestamp().map(|time| time.0))?;
-    match jobs::state(newest) {
-        JobState::Failed { .. } => Some(ctx.migrations.remaining(key, &newest.uid().unwrap_or_default())),
-        JobState::Complete { .. } if ctx.pods.of(key).values().any(Verdict::asks_for_migration) => {
-            Some(ctx.migrations.remaining(key, &newest.uid().unwrap_or_default()))
-        }
-        JobState::Complete { .. } => {
-            ctx.migrations.reset(key);
-            None
-        }
-        JobState::Running => None,
+    let failed = match jobs::state(newest) {
+        JobState::Running => return None,
+        JobState::Failed { .. } => true,
+        JobState::Complete { .. } => ctx.pods.of(key).values().any(Verdict::asks_for_migration),
+    };
+    if !failed {
+        ctx.migrations.reset(key);
+        return None;
     }
+    Some(ctx.migrations.remaining(key, &newest.uid().unwrap_or_default()))
 }
 
 /// The reads of one namespace.

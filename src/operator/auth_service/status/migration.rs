@@ -90,10 +90,11 @@ fn running(view: &View<'_>) -> Finding {
         None => "setting up database, account, tables and users".to_owned(),
     };
     let previous = view.previous(ConditionType::SchemaReady);
-    // Without words of its own, why the next attempt does not start says more than that the last failed.
-    let fault = previous.filter(|previous| !(stuck && previous.reason == Reason::MigrationFailed.as_str()));
-    let fault = fault.filter(|previous| {
-        previous.observed_generation == view.service.metadata.generation
+    let fault = previous.filter(|previous| {
+        // Without words of its own, why the next attempt does not start says more than that the last failed.
+        let says_less = stuck && previous.reason == Reason::MigrationFailed.as_str();
+        !says_less
+            && previous.observed_generation == view.service.metadata.generation
             && previous.status == Truth::False.as_str()
     });
     match fault.and_then(|fault| Some((known_fault(&fault.reason)?, fault.message.clone()))) {

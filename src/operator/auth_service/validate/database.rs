@@ -1,5 +1,7 @@
 //! The managed database: its root password, Service, `StatefulSet` and volume.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -83,37 +85,26 @@ fn root_password(
     refusals: &mut Vec<Refusal>,
 ) -> Option<Entries> {
     let name = inputs.identity.root_password();
-    let initialised = set.ours().is_some() || inputs.own_volume();
-    match claim(inputs.observed.root_password.as_ref(), inputs.identity, refusals) {
-        Slot::Blocked => None,
-        Slot::Ours(secret) if has_password(secret) => Some(Entries(data(secret))),
-        Slot::Ours(_) if !inputs.may_regenerate(&name) => {
-            refusals.push(Refusal::secret_lost(format!(
-                "Secret {name} with the root password of the managed database has no key password, or an empty one: restore the key, or annotate the AuthService with {}={name} to generate a new one, and then delete Pod {}, because the database takes its password over when it starts",
-                labels::REGENERATE,
-                inputs.identity.database_pod(),
-            )));
-            None
-        }
-        Slot::Ours(secret) => {
-            let mut entries = data(secret);
-            entries.remove(entry::PASSWORD);
-            entries.insert(entry::PASSWORD.to_owned(), inputs.fresh.root_password.clone().into_bytes());
-            Some(Entries(entries))
-        }
-        Slot::Absent if initialised && !inputs.may_regenerate(&name) => {
-            refusals.push(Refusal::secret_lost(format!(
-                "Secret {name} with the root password of the managed database is gone: restore it with its key password, or annotate the AuthService with {}={name} to generate a new one, and then delete Pod {}, because the database takes its password over when it starts",
-                labels::REGENERATE,
-                inputs.identity.database_pod(),
-            )));
-            None
-        }
+    let (mut entries, fault) = match claim(inputs.observed.root_password.as_ref(), inputs.identity, refusals)
+    {
+        Slot::Blocked => return None,
+        Slot::Ours(secret) if has_password(secret) => return Some(Entries(data(secret))),
+        Slot::Ours(secret) => (data(secret), Some("has no key password, or an empty one: restore the key")),
         Slot::Absent => {
-            let password = inputs.fresh.root_password.clone().into_bytes();
-            Some(Entries([(entry::PASSWORD.to_owned(), password)].into()))
+            let initialised = set.ours().is_some() || inputs.own_volume();
+            (BTreeMap::new(), initialised.then_some("is gone: restore it with its key password"))
         }
+    };
+    if let Some(fault) = fault.filter(|_| !inputs.may_regenerate(&name)) {
+        refusals.push(Refusal::secret_lost(format!(
+            "Secret {name} with the root password of the managed database {fault}, or annotate the AuthService with {}={name} to generate a new one, and then delete Pod {}, because the database takes its password over when it starts",
+            labels::REGENERATE,
+            inputs.identity.database_pod(),
+        )));
+        return None;
     }
+    entries.insert(entry::PASSWORD.to_owned(), inputs.fresh.root_password.clone().into_bytes());
+    Some(Entries(entries))
 }
 
 fn has_password(secret: &Secret) -> bool {
