@@ -149,6 +149,26 @@ async fn lost_accounts_and_a_lost_root_password_are_told_and_not_replaced() -> a
 }
 
 #[tokio::test]
+async fn an_emptied_root_password_is_told_and_made_anew_on_request() -> anyhow::Result<()> {
+    in_namespace("secrets", async |sandbox| {
+        let _operator = ready(sandbox, json!({})).await?;
+        sandbox.merge::<Secret>("gate-mysql-root", json!({"data": {"password": ""}})).await?;
+        let message = sandbox.wait_condition("gate", "SecretLost", "True", "SecretLost").await?;
+        assert!(message.contains("has no key password, or an empty one: restore the key"), "{message}");
+        assert_eq!(entries(sandbox, "gate-mysql-root").await?["password"], b"");
+        let annotation =
+            json!({"metadata": {"annotations": {"authservice.dev/regenerate": "gate-mysql-root"}}});
+        sandbox.merge::<AuthService>("gate", annotation).await?;
+        let is_filled = |secret: &Secret| secret.data.iter().flatten().all(|(_, value)| !value.0.is_empty());
+        sandbox.wait_until::<Secret>("gate-mysql-root", "a new password", is_filled).await?;
+        let is_told = |service: &AuthService| condition(service, "SecretLost").is_some();
+        sandbox.wait_until::<AuthService>("gate", "no loss", |service| !is_told(service)).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_deleted_admin_secret_never_returns_and_blocks_nothing() -> anyhow::Result<()> {
     in_namespace("secrets", async |sandbox| {
         let mut operator = ready(sandbox, json!({})).await?;

@@ -28,7 +28,7 @@ fn an_empty_server_is_set_up_and_a_second_run_changes_nothing() {
         let database = engine.fresh();
         let report = with_users(&database).succeed();
         let version = report.database_version.clone().unwrap();
-        assert_eq!(version.contains("MariaDB"), engine.name == "MariaDB", "{version}");
+        assert_eq!(version.contains("MariaDB"), engine.name.contains("MariaDB"), "{version}");
         assert_eq!(
             report,
             MigrationReport {

@@ -19,15 +19,6 @@ use kube::Client;
 use serde_json::json;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-/// Which calls count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counted {
-    /// POST, PUT, PATCH and DELETE.
-    Writes,
-    /// GETs and LISTs too, watches not.
-    All,
-}
-
 /// What is lost of a call, and of all that follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
@@ -37,11 +28,12 @@ pub enum Loss {
     Reply,
 }
 
-/// One call to lose; calls are counted from 1.
-#[derive(Clone, Copy, Debug)]
+/// One call to lose: the `nth` of its kind, counted from 1. Calls of one process run side by side, so
+/// that its k-th call is another one in each run, and the second write of one Secret is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    pub call: usize,
-    pub counted: Counted,
+    pub call: Call,
+    pub nth: usize,
     pub loss: Loss,
 }
 
@@ -63,20 +55,16 @@ struct Shared {
 #[derive(Default)]
 struct Inner {
     fault: Option<Fault>,
-    since_armed: Since,
+    /// How many calls of the fault's kind there were since it was armed.
+    since_armed: usize,
     calls: Vec<Call>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Since {
-    writes: usize,
-    all: usize,
-}
-
 /// One call that was counted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
     pub method: String,
+    /// Without the name of the namespace, so that it says the same in every sandbox.
     pub path: String,
 }
 
@@ -85,6 +73,21 @@ impl Call {
     #[must_use]
     pub fn is_write(&self) -> bool {
         self.method != "GET"
+    }
+
+    /// Whether it only tells what happened. Such calls follow the hour, and so differ between runs.
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        self.path.ends_with("/status") || self.path.contains("/events")
+    }
+}
+
+impl From<&Request> for Call {
+    fn from(request: &Request) -> Self {
+        let segments: Vec<&str> = request.uri().path().split('/').collect();
+        let kept = segments.iter().enumerate().filter(|(at, _)| *at == 0 || segments[at - 1] != "namespaces");
+        let path = kept.map(|(_, segment)| *segment).collect::<Vec<_>>().join("/");
+        Self { method: request.method().to_string(), path }
     }
 }
 
@@ -114,11 +117,11 @@ impl Proxy {
         self.kubeconfig.clone()
     }
 
-    /// Loses a call from now on, counted from now.
+    /// Loses a call from now on; its like are counted from now.
     pub fn arm(&self, fault: Fault) {
         let mut inner = self.shared.lock();
         inner.fault = Some(fault);
-        inner.since_armed = Since::default();
+        inner.since_armed = 0;
     }
 
     /// Waits until the call was lost.
@@ -166,23 +169,16 @@ impl Shared {
 
     /// Counts a call, and says what of it is lost.
     fn count(&self, request: &Request) -> Option<Loss> {
-        let path = request.uri().path();
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-        if is_watch || path.contains("/leases") {
+        if is_watch || request.uri().path().contains("/leases") {
             return None;
         }
-        let call = Call { method: request.method().to_string(), path: path.to_owned() };
+        let call = Call::from(request);
         let mut inner = self.lock();
-        inner.since_armed.all += 1;
-        inner.since_armed.writes += usize::from(call.is_write());
-        let (is_write, since) = (call.is_write(), inner.since_armed);
-        inner.calls.push(call);
-        let fault = inner.fault?;
-        let (counts, number) = match fault.counted {
-            Counted::Writes => (is_write, since.writes),
-            Counted::All => (true, since.all),
-        };
-        (counts && number == fault.call).then_some(fault.loss)
+        inner.calls.push(call.clone());
+        let Fault { nth, loss, .. } = *inner.fault.as_ref().filter(|fault| fault.call == call)?;
+        inner.since_armed += 1;
+        (inner.since_armed == nth).then_some(loss)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The JSON patch that brings a live Secret to what is wanted. Entries are added and never
-//! overwritten, except in a view, which holds exactly what is wanted.
+//! overwritten, except in a view, which holds exactly what is wanted. An empty entry holds nothing
+//! that could be lost, and counts as none.
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use serde_json::{Value, json};
@@ -38,6 +39,7 @@ fn entries(wanted: &Secret, live: &Secret, keeping: Keeping, operations: &mut Ve
     for (key, value) in wanted.into_iter().flatten() {
         let write = match has(key) {
             None => true,
+            Some(live) if live.0.is_empty() => !value.0.is_empty(),
             Some(live) => keeping == Keeping::View && live != value,
         };
         if write {
@@ -119,6 +121,17 @@ mod tests {
             patch(&wanted, &live(), Keeping::WriteOnce).unwrap(),
             [test(), json!({"op": "add", "path": "/data/two", "value": "Mg=="})]
         );
+    }
+
+    #[test]
+    fn an_empty_entry_is_filled_once() {
+        let emptied = secret(json!({"metadata": {"resourceVersion": "9"}, "data": {"one": ""}}));
+        let wanted = |value: &str| secret(json!({"data": {"one": value}}));
+        assert_eq!(
+            patch(&wanted("Mg=="), &emptied, Keeping::WriteOnce).unwrap(),
+            [test(), json!({"op": "add", "path": "/data/one", "value": "Mg=="})]
+        );
+        assert_eq!(patch(&wanted(""), &emptied, Keeping::WriteOnce), None);
     }
 
     #[test]

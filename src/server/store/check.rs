@@ -75,19 +75,13 @@ async fn look(connection: &mut MySqlConnection) -> Result<Result<Seen, StoreErro
         Ok(row) => text(&row, 0)?,
         Err(error) => return Err(error),
     };
-    if let Err(error) = sqlx::query("SELECT CAST(id AS SIGNED), email, password FROM `user` LIMIT 0")
-        .fetch_all(&mut *connection)
-        .await
-    {
-        return Ok(Err(error.into()));
-    }
     let schema_version = match schema_version(connection).await {
         Ok(schema_version) => schema_version,
         Err(error) => return Ok(Err(error)),
     };
     // The very read of a login, for nobody: where our tables are, it needs them.
-    if schema_version > 0
-        && let Err(error) = sqlx::query(super::LOOKUP).bind("").fetch_all(&mut *connection).await
+    let lookup = if schema_version > 0 { super::LOOKUP } else { super::LOOKUP_WITHOUT_OURS };
+    if let Err(error) = sqlx::query(lookup).bind("").fetch_all(&mut *connection).await
         && !super::cannot_be_in_the_column(&error)
     {
         return Ok(Err(error.into()));
