@@ -14,7 +14,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use support::{
     audit::Mark,
-    cluster::{Sandbox, in_namespace},
+    cluster::{Sandbox, condition, in_namespace},
     kubectl::kubectl,
     normal::{State, wait_for_state},
     operator::{Operator, Options},
@@ -135,7 +135,10 @@ async fn whole_life(sandbox: &Sandbox) -> anyhow::Result<()> {
     let storage =
         |size: &str| json!({"managed": {"storage": {"size": size, "storageClassName": sandbox.namespace}}});
     sandbox.create_service("gate", json!({"database": storage("1Gi")})).await?;
-    sandbox.wait_condition("gate", "DatabaseReady", "False", "DatabaseStarting").await?;
+    let is_asked = |service: &AuthService| {
+        condition(service, "DatabaseReady").is_some_and(|ready| ready.message.contains("pod gate-mysql-0: "))
+    };
+    sandbox.wait_until::<AuthService>("gate", "what the database's pod waits for", is_asked).await?;
     play(&sandbox.namespace, Script::default());
     sandbox.wait_ready("gate").await?;
     let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});

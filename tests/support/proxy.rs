@@ -64,7 +64,7 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
     pub method: String,
-    /// Without the name of the namespace, so that it says the same in every sandbox.
+    /// Without the name of the namespace and the hash in a Job's, so that it says the same in every sandbox.
     pub path: String,
 }
 
@@ -86,9 +86,14 @@ impl From<&Request> for Call {
     fn from(request: &Request) -> Self {
         let segments: Vec<&str> = request.uri().path().split('/').collect();
         let kept = segments.iter().enumerate().filter(|(at, _)| *at == 0 || segments[at - 1] != "namespaces");
-        let path = kept.map(|(_, segment)| *segment).collect::<Vec<_>>().join("/");
+        let path = kept.map(|(_, segment)| without_hash(segment)).collect::<Vec<_>>().join("/");
         Self { method: request.method().to_string(), path }
     }
+}
+
+/// The name of a migration Job without the hash, whose key is drawn for each resource.
+fn without_hash(name: &str) -> &str {
+    name.find("-migrate-").map_or(name, |at| &name[..at + "-migrate".len()])
 }
 
 impl Proxy {
