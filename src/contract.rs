@@ -95,7 +95,13 @@ pub mod mount {
 /// A key id (`kid`, RFC 7515 §4.1.4) is 1 to 64 letters, digits, `-` or `_`.
 pub mod key_ring {
     /// `<kid>.key`: the raw bytes of an HS256 key.
-    pub const KEY: &str = ".key";
+    pub const HS256: &str = ".key";
+    /// `<kid>.es256.pem`: a private key on curve P-256, PKCS #8 (RFC 5958) in PEM (RFC 7468).
+    pub const ES256: &str = ".es256.pem";
+    /// `<kid>.eddsa.pem`: a private Ed25519 key, PKCS #8 in PEM.
+    pub const EDDSA: &str = ".eddsa.pem";
+    /// `<kid>.rs256.pem`: a private RSA key of 2048 bits or more, PKCS #8 in PEM.
+    pub const RS256: &str = ".rs256.pem";
     /// `<kid>.signs`: the instant (RFC 3339) from which this key signs; the newest signs,
     /// keys without the entry only verify.
     pub const SIGNS: &str = ".signs";

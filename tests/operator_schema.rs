@@ -105,7 +105,8 @@ fn refused_settings() -> Vec<(Value, String)> {
             json!({"token": {"ttl": "99999999999999999999h"}}),
             "spec.token.ttl: Invalid value: \"string\": type conversion error from 'string' to 'google.protobuf.Duration' evaluating rule: token.ttl must be a duration in hours, minutes and seconds such as 24h, 90m or 1h30m, from 1m to 8784h",
         ),
-            (json!({"token": {"signingKeySecretRef": {}}}), "spec.token.signingKeySecretRef.name: Required value"),
+            (json!({"token": {"algorithm": "HS512"}}), "spec.token.algorithm: Unsupported value: \"HS512\": supported values: \"HS256\", \"ES256\", \"EdDSA\", \"RS256\""),
+        (json!({"token": {"signingKeySecretRef": {}}}), "spec.token.signingKeySecretRef.name: Required value"),
         (json!({"passwords": {"legacyFormats": ["md5"]}}), "spec.passwords.legacyFormats[0]: Unsupported value: \"md5\": supported values: \"plaintext\""),
         (json!({"passwords": {"legacyFormats": ["plaintext", "plaintext"]}}), "spec.passwords.legacyFormats[1]: Duplicate value: \"plaintext\""),
         (
@@ -219,7 +220,7 @@ async fn everything_else_is_accepted_and_kept_as_written() -> anyhow::Result<()>
         json!({"database": {"external": {"hosts": [{"host": "10.1.2.3"}], "adminCredentialsSecretRef": {"name": "root"}}}}),
         json!({"database": {"external": {"hosts": [{"host": "fd00::1", "port": 3307}], "name": "users-2$", "schema": "Existing", "credentialsSecretRef": {"name": "db"}, "adminCredentialsSecretRef": {"name": "root.1"}}}}),
         json!({"token": {"ttl": "1m", "signingKeySecretRef": {"name": "key", "key": "JWT_SECRET"}}}),
-        json!({"token": {"ttl": "8784h"}}),
+        json!({"token": {"ttl": "8784h", "algorithm": "RS256"}}),
         json!({"token": {"ttl": "1h30m5s"}}),
         json!({"passwords": {"legacyFormats": ["plaintext"], "rehash": false}}),
         json!({"users": {"bootstrap": []}}),

@@ -101,6 +101,26 @@ async fn a_lost_key_ring_is_told_and_not_replaced_and_heals_when_restored() -> a
 }
 
 #[tokio::test]
+async fn another_algorithm_has_a_private_key_that_nobody_else_is_told() -> anyhow::Result<()> {
+    in_namespace("secrets", async |sandbox| {
+        let _operator = ready(sandbox, json!({"token": {"algorithm": "ES256"}})).await?;
+        let ring = entries(sandbox, "gate-keys").await?;
+        let (entry, key) = ring.iter().find(|(entry, _)| entry.ends_with(".es256.pem")).unwrap();
+        assert!(key.starts_with(b"-----BEGIN PRIVATE KEY-----"), "{entry}");
+        assert!(!entries(sandbox, "gate-credentials").await?.contains_key("JWT_SECRET"));
+
+        sandbox.merge::<AuthService>("gate", json!({"spec": {"token": {"algorithm": "EdDSA"}}})).await?;
+        let has_next =
+            |secret: &Secret| secret.data.iter().flatten().any(|(entry, _)| entry.ends_with(".eddsa.pem"));
+        sandbox.wait_until::<Secret>("gate-keys", "a key of the new algorithm", has_next).await?;
+        let joined = entries(sandbox, "gate-keys").await?;
+        assert_eq!(joined[entry], *key, "the old one stays");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_lost_key_ring_is_made_anew_on_request() -> anyhow::Result<()> {
     in_namespace("secrets", async |sandbox| {
         let _operator = ready(sandbox, json!({})).await?;

@@ -14,6 +14,8 @@ use kube::{CustomResource, KubeSchema, core::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::contract::key_ring;
+
 /// Replicas of a resource that names none.
 pub const DEFAULT_REPLICAS: i32 = 2;
 /// Longest name of a resource: children append to it and stay within Kubernetes' own limits.
@@ -208,7 +210,8 @@ pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// Key within the Secret. Default: `JWT_SECRET` for a signing key, `password` for a password.
+    /// Key within the Secret. Default: `JWT_SECRET` for an HS256 signing key, `tls.key` for one of
+    /// another algorithm, `password` for a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
     pub key: Option<String>,
@@ -223,9 +226,46 @@ pub struct Token {
     #[schemars(length(min = 2, max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1m') && duration(self) <= duration('8784h')").message("token.ttl must be a duration in hours, minutes and seconds such as 24h, 90m or 1h30m, from 1m to 8784h"))]
     pub ttl: Option<Duration>,
-    /// An HS256 key of yours, 32 bytes or more; it is copied. Default: a key is generated.
+    /// What tokens are signed with. HS256 is what services written for the original expect: who knows
+    /// the key can verify tokens, and make them. With any other, /.well-known/jwks.json answers
+    /// what others need to verify tokens, and nothing that makes them. A change brings a new key; tokens
+    /// of the old one stay valid. Default: HS256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Algorithm>,
+    /// A signing key of yours; it is copied. For HS256 32 bytes or more; for any other algorithm a
+    /// private key in PEM, PKCS #8 (for RS256 of 2048 bits or more). Default: a key is generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_key_secret_ref: Option<SecretKeyRef>,
+}
+
+/// A signature algorithm, by its name in a token's header (RFC 7518 section 3.1, RFC 8037).
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// HMAC with SHA-256: one secret key signs and verifies.
+    #[default]
+    HS256,
+    /// ECDSA on curve P-256 with SHA-256.
+    ES256,
+    /// Ed25519.
+    EdDSA,
+    /// RSA of 2048 bits or more with SHA-256.
+    RS256,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 4] = [Self::HS256, Self::ES256, Self::EdDSA, Self::RS256];
+
+    /// What the key ring's entries of this algorithm end in.
+    #[must_use]
+    pub fn entry_suffix(self) -> &'static str {
+        match self {
+            Self::HS256 => key_ring::HS256,
+            Self::ES256 => key_ring::ES256,
+            Self::EdDSA => key_ring::EDDSA,
+            Self::RS256 => key_ring::RS256,
+        }
+    }
 }
 
 /// How stored passwords are read and kept.

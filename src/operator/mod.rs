@@ -14,6 +14,7 @@ pub mod ops;
 pub mod poller;
 pub mod references;
 pub mod scope;
+pub mod signing_key;
 
 use std::{
     net::SocketAddr,

@@ -99,6 +99,7 @@ impl World {
             now: self.now,
             key_id: format!("{draw:08x}"),
             key: format!("signing-key-of-draw-{draw}-and-long-enough"),
+            private_key: Some(format!("private-key-of-draw-{draw}-as-long-as-in-pem")),
             account_id: format!("{draw:08x}"),
             job_key: format!("job-key-of-draw-{draw}").into_bytes(),
             account_password: format!("account-password-{draw}"),

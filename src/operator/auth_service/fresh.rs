@@ -11,8 +11,10 @@ pub struct Fresh {
     pub now: Timestamp,
     /// Key id of a new signing key: 8 hex digits.
     pub key_id: String,
-    /// A new signing key. Printable, because neighbours take it from an environment variable.
+    /// A new HS256 key. Printable, because neighbours take it from an environment variable.
     pub key: String,
+    /// A new private key in PEM, where one is wanted: it is costly to make.
+    pub private_key: Option<String>,
     /// Id of this resource's own database accounts: 8 hex digits.
     pub account_id: String,
     /// Key that names migration Jobs.
@@ -26,9 +28,9 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Draws everything from the operating system's generator.
+    /// Draws everything from the operating system's generator, but for the private key.
     #[must_use]
-    pub fn draw() -> Self {
+    pub fn draw(private_key: Option<String>) -> Self {
         let mut rng = rand::rng();
         let mut job_key = vec![0; 32];
         rng.fill(job_key.as_mut_slice());
@@ -36,6 +38,7 @@ impl Fresh {
             now: Timestamp::now(),
             key_id: format!("{:08x}", rng.random::<u32>()),
             key: letters(64),
+            private_key,
             account_id: format!("{:08x}", rng.random::<u32>()),
             job_key,
             account_password: letters(32),
@@ -57,7 +60,7 @@ mod tests {
 
     #[test]
     fn values_are_long_enough_printable_and_never_drawn_twice() {
-        let (one, other) = (Fresh::draw(), Fresh::draw());
+        let (one, other) = (Fresh::draw(None), Fresh::draw(None));
         assert_eq!((one.key_id.len(), one.account_id.len(), one.job_key.len()), (8, 8, 32));
         assert!(one.key.len() >= 2 * crate::contract::key_ring::MIN_KEY_BYTES);
         assert_eq!(

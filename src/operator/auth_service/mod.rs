@@ -8,15 +8,16 @@ use self::{
     apply::{apply, seen},
     build::build,
     fresh::Fresh,
-    gather::{gather, gather_service},
+    gather::{Observed, gather, gather_service},
     names::Identity,
     report::report,
     status::View,
-    validate::{Inputs, validate},
+    validate::{Inputs, lacking_algorithm, validate},
 };
 use super::{
     backoff::jittered,
     context::{Context, ObjectKey, Verdict},
+    signing_key,
 };
 use crate::api::{AuthService, AuthServiceStatus, conditions::ConditionType};
 
@@ -68,6 +69,9 @@ pub enum Error {
         /// The client's error.
         source: kube::Error,
     },
+    /// No random numbers are to be had.
+    #[error("a signing key could not be made: the system's generator of random numbers fails")]
+    KeyGeneration,
     /// Status could not be written.
     #[error("could not write the status of AuthService {name}: {source}")]
     Status {
@@ -102,7 +106,7 @@ pub async fn reconcile(
     }
     let identity = Identity::of(&service).ok_or(Error::Incomplete)?;
     let observed = Box::pin(gather(&ctx, &service, &identity)).await?;
-    let fresh = Fresh::draw();
+    let fresh = Fresh::draw(private_key(&service, &observed).await?);
     let decision = validate(&Inputs {
         service: &service,
         spec: &service.spec,
@@ -136,6 +140,17 @@ pub async fn reconcile(
     }
     let settled = ctx.settled(&key);
     Ok(next_look(settled, &view, &status))
+}
+
+/// A new private key, where the ring lacks one of the algorithm that spec names.
+async fn private_key(service: &AuthService, observed: &Observed) -> Result<Option<String>, Error> {
+    let Some(algorithm) = lacking_algorithm(&service.spec, observed.key_ring.as_ref()) else {
+        return Ok(None);
+    };
+    match tokio::task::spawn_blocking(move || signing_key::generate(algorithm)).await {
+        Ok(Ok(key)) => Ok(key),
+        _ => Err(Error::KeyGeneration),
+    }
 }
 
 /// When to look again: `settled`, or sooner when something is known to change by itself.

@@ -21,7 +21,7 @@ use crate::{
         auth_service::{DatabaseStatus, TokenStatus},
         conditions::{ConditionType, Reason},
     },
-    contract::{MigrationReport, key_ring::KEY},
+    contract::MigrationReport,
     operator::labels::{OWNER, REGENERATE},
 };
 
@@ -128,7 +128,7 @@ pub fn status(view: &View<'_>) -> AuthServiceStatus {
 fn stored_signer<'a>(view: &'a View<'_>) -> Option<&'a Signer> {
     let stored = view.outcome.resources.key_ring.as_ref()?.data.as_ref()?;
     let signer = view.decision.signer.as_ref()?;
-    stored.contains_key(&format!("{}{KEY}", signer.id)).then_some(signer)
+    stored.contains_key(&signer.entry()).then_some(signer)
 }
 
 fn database_status(migrated: &Migrated, previous: Option<DatabaseStatus>) -> Option<DatabaseStatus> {

@@ -28,14 +28,14 @@ use super::{
 use crate::{
     api::{
         AuthService, AuthServiceSpec,
-        auth_service::{ExternalDatabase, LegacyFormat},
+        auth_service::{Algorithm, ExternalDatabase, LegacyFormat},
         conditions::{ConditionType, Reason},
     },
     contract,
     operator::{context::Images, labels},
 };
 
-pub use self::key_ring::Signer;
+pub use self::key_ring::{Signer, lacking_algorithm};
 
 /// Lifetime of tokens when spec names none.
 const DEFAULT_TTL: &str = "24h";
@@ -307,15 +307,18 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
 fn view(ring: &KeyRing, accounts: &Accounts, connection: &Connection) -> Option<Entries> {
     let password = accounts.get(&connection.account.password_entry())?.to_vec();
     let signer = ring.signer.as_ref()?;
-    let entries = [
-        (contract::env::JWT_SECRET, signer.key.clone()),
+    // A private key is nobody else's: who verifies tokens asks for the public one.
+    let secret =
+        (signer.algorithm == Algorithm::HS256).then(|| (contract::env::JWT_SECRET, signer.key.clone()));
+    let connection = [
         (contract::env::MYSQL_HOST, connection.host.clone().into_bytes()),
         (contract::env::MYSQL_PORT, connection.port.to_string().into_bytes()),
         (contract::env::MYSQL_DB, connection.database.clone().into_bytes()),
         (contract::env::MYSQL_USER, connection.account.username.clone().into_bytes()),
         (contract::env::MYSQL_PASSWORD, password),
     ];
-    Some(Entries(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()))
+    let entries = secret.into_iter().chain(connection);
+    Some(Entries(entries.map(|(key, value)| (key.to_owned(), value)).collect()))
 }
 
 /// The disruption budget: for more than one replica; for one it would only block drains, and goes.

@@ -2,6 +2,7 @@
 
 mod body;
 mod credentials;
+mod jwks;
 mod login;
 pub mod ops;
 mod validate;
@@ -15,7 +16,7 @@ use axum::{
         header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
-    routing::any,
+    routing::{any, get},
 };
 
 use super::{
@@ -54,6 +55,7 @@ pub fn public(auth: Arc<Auth>) -> Router {
         .route("/login/", any(login::login))
         .route("/validate", any(validate::validate))
         .route("/validate/", any(validate::validate))
+        .route("/.well-known/jwks.json", get(jwks::jwks))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "Not found") })
         .with_state(auth)
 }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::MAX_TOKEN_BYTES;
@@ -19,8 +20,10 @@ pub(super) struct Compact<'a> {
     payload: &'a str,
 }
 
-/// The header fields that decide anything. `alg` is fixed, so a header cannot choose it.
+/// The header fields that decide anything. `alg` has to be that of the key: a header cannot choose it.
 pub(super) struct Header {
+    /// The algorithm.
+    pub(super) algorithm: Algorithm,
     /// The key id.
     pub(super) kid: Option<String>,
 }
@@ -57,14 +60,21 @@ impl<'a> Compact<'a> {
         (!payload.contains('.')).then_some(Self { signed, header, signature, payload })
     }
 
-    /// Decodes the header; `None` unless it is one of an HS256 token without critical extensions.
+    /// Decodes the header; `None` unless it is one of a token as we sign them, without critical extensions.
     pub(super) fn header(&self) -> Option<Header> {
         let bytes = decode(self.header)?;
         let raw: RawHeader<'_> = serde_json::from_slice(&bytes).ok()?;
         // RFC 7515 §4.1.11: an extension that is not understood must be refused; we know none.
-        if raw.alg != "HS256" || raw.crit.is_some() {
+        if raw.crit.is_some() {
             return None;
         }
+        let algorithm = match &*raw.alg {
+            "HS256" => Algorithm::HS256,
+            "ES256" => Algorithm::ES256,
+            "EdDSA" => Algorithm::EdDSA,
+            "RS256" => Algorithm::RS256,
+            _ => return None,
+        };
         // RFC 7515 §4.1.9: media types compare without regard to case, `application/` left out.
         if let Some(typ) = raw.typ {
             let short =
@@ -74,7 +84,7 @@ impl<'a> Compact<'a> {
                 return None;
             }
         }
-        Some(Header { kid: raw.kid })
+        Some(Header { algorithm, kid: raw.kid })
     }
 
     /// Decodes the payload.

@@ -1,10 +1,11 @@
-//! Issues and verifies tokens: HS256 JSON Web Tokens (RFC 7519) from a ring of keys.
+//! Issues and verifies tokens: JSON Web Tokens (RFC 7519) signed by the keys of a ring.
 //!
 //! Everything here is synchronous and pure; the only clock is the one passed in.
 
 mod claims;
 mod compact;
 mod folder;
+mod key;
 mod ring;
 
 use std::fmt;
@@ -14,11 +15,12 @@ use rand::Rng;
 
 use self::{
     claims::{Issued, NumericDate},
-    compact::Compact,
+    compact::{Compact, Header},
 };
 pub use self::{
     folder::{FolderError, read_folder},
-    ring::{Key, KeyRing, RingError},
+    key::Key,
+    ring::{KeyRing, RingError},
 };
 use crate::contract::key_ring::SINGLE_KEY_ID;
 
@@ -60,7 +62,7 @@ pub enum TokenFault {
     BadSignature,
     /// The header names a key this server does not hold (any more, or yet).
     UnknownKey,
-    /// Not a compact JWS of HS256 with claims as RFC 7519 wants them.
+    /// Not a compact JWS of an algorithm in use, with claims as RFC 7519 wants them.
     Malformed,
     /// Signed by us, but by another issuer or for an audience.
     Foreign,
@@ -102,7 +104,7 @@ pub fn issue(ring: &KeyRing, terms: &Terms, subject: &Subject<'_>, now: u64) -> 
     token.push_str(key.encoded_header());
     token.push('.');
     token.push_str(&claims);
-    let signature = crypto::sign(token.as_bytes(), key.encoding(), Algorithm::HS256)?;
+    let signature = crypto::sign(token.as_bytes(), key.encoding(), key.algorithm())?;
     token.push('.');
     token.push_str(&signature);
     Ok(token)
@@ -137,29 +139,36 @@ pub fn verify(ring: &KeyRing, terms: &Terms, token: &str, now: u64) -> Result<Ve
 
 fn check_signature(ring: &KeyRing, token: &Compact<'_>, now: u64) -> Result<(), TokenFault> {
     let verifies = |key: &Key| {
-        crypto::verify(token.signature, token.signed.as_bytes(), key.decoding(), Algorithm::HS256)
+        crypto::verify(token.signature, token.signed.as_bytes(), key.decoding(), key.algorithm())
             .unwrap_or(false)
     };
     // Our own headers are recognised by their encoded form, which saves decoding them.
-    let named = if let Some(key) = ring.by_encoded_header(token.header) {
-        Some(key)
-    } else {
-        let header = token.header().ok_or(TokenFault::Malformed)?;
-        match header.kid.as_deref() {
-            None => None,
-            Some(id) => match ring.get(id) {
-                Some(key) => Some(key),
-                None if id == SINGLE_KEY_ID => None,
-                None => return Err(TokenFault::UnknownKey),
-            },
-        }
+    let named = match ring.by_encoded_header(token.header) {
+        Some(key) => Some(key),
+        None => named(ring, &token.header().ok_or(TokenFault::Malformed)?)?,
     };
     match named {
         Some(key) if !key.verifies_at(now) => Err(TokenFault::UnknownKey),
         Some(key) if verifies(key) => Ok(()),
-        None if ring.keys().filter(|key| key.verifies_at(now)).any(verifies) => Ok(()),
+        None if ring.keys().filter(|key| is_anonymous(key) && key.verifies_at(now)).any(verifies) => Ok(()),
         _ => Err(TokenFault::BadSignature),
     }
+}
+
+/// The key that a header names, `None` where it names none. The algorithm must be the key's own: by
+/// any other, the public part of one key would be the secret of another (CVE-2016-10555).
+fn named<'a>(ring: &'a KeyRing, header: &Header) -> Result<Option<&'a Key>, TokenFault> {
+    match header.kid.as_deref().map(|id| (id, ring.get(id))) {
+        Some((_, Some(key))) if key.algorithm() == header.algorithm => Ok(Some(key)),
+        Some((id, None)) if id != SINGLE_KEY_ID => Err(TokenFault::UnknownKey),
+        None | Some((_, None)) if header.algorithm == Algorithm::HS256 => Ok(None),
+        _ => Err(TokenFault::BadSignature),
+    }
+}
+
+/// Whether tokens may be of this key without saying so, as those of the original are.
+fn is_anonymous(key: &Key) -> bool {
+    key.algorithm() == Algorithm::HS256
 }
 
 /// Proves at start that what is issued verifies and what is altered does not.
@@ -179,5 +188,7 @@ pub fn self_test(ring: &KeyRing, terms: &Terms, now: u64) -> Result<(), String> 
     }
 }
 
+#[cfg(test)]
+mod asymmetric_tests;
 #[cfg(test)]
 mod tests;

@@ -1,75 +1,16 @@
 //! The key ring: every key that verifies, and which of them signs.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::{BTreeMap, BTreeSet};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, jwk::JwkSet};
 
-use crate::contract::key_ring::{KEY, MIN_KEY_BYTES, RETIRE_AFTER, SIGNS, SINGLE_KEY_ID};
-
-/// One HS256 key.
-pub struct Key {
-    id: String,
-    encoded_header: String,
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    signs_from: Option<i64>,
-    retire_after: Option<i64>,
-}
-
-impl Key {
-    fn new(id: &str, secret: &[u8]) -> Self {
-        let header = format!(r#"{{"typ":"JWT","alg":"HS256","kid":"{id}"}}"#);
-        Self {
-            id: id.to_owned(),
-            encoded_header: URL_SAFE_NO_PAD.encode(header),
-            encoding: EncodingKey::from_secret(secret),
-            decoding: DecodingKey::from_secret(secret),
-            signs_from: None,
-            retire_after: None,
-        }
-    }
-
-    /// The `kid`.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Whether the key still verifies at `now`, seconds since the epoch.
-    #[must_use]
-    pub fn verifies_at(&self, now: u64) -> bool {
-        self.retire_after.is_none_or(|end| i64::try_from(now).is_ok_and(|now| now <= end))
-    }
-
-    pub(super) fn encoded_header(&self) -> &str {
-        &self.encoded_header
-    }
-
-    pub(super) fn encoding(&self) -> &EncodingKey {
-        &self.encoding
-    }
-
-    pub(super) fn decoding(&self) -> &DecodingKey {
-        &self.decoding
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Key")
-            .field("id", &self.id)
-            .field("signs_from", &self.signs_from)
-            .field("retire_after", &self.retire_after)
-            .finish_non_exhaustive()
-    }
-}
+use super::Key;
+use crate::contract::key_ring::{MIN_KEY_BYTES, RETIRE_AFTER, SIGNS, SINGLE_KEY_ID};
 
 /// Why the entries of a ring cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
-    /// No entry ends in `.key`.
+    /// No entry is a key.
     #[error("the key ring holds no key: add an entry <kid>.key of at least {MIN_KEY_BYTES} random bytes")]
     Empty,
     /// A key id of other characters.
@@ -87,6 +28,20 @@ pub enum RingError {
         /// Its length.
         length: usize,
     },
+    /// No private key of its algorithm.
+    #[error(
+        "entry {entry:?} of the key ring is no private key for {algorithm:?}: make one with {}",
+        command(*algorithm)
+    )]
+    UnusableKey {
+        /// The entry.
+        entry: String,
+        /// What its name says it signs with.
+        algorithm: Algorithm,
+    },
+    /// Two keys of one id.
+    #[error("the key ring holds two keys of id {0:?}: give one of them another id")]
+    Ambiguous(String),
     /// An instant that is none.
     #[error("entry {0:?} of the key ring is no instant: write it as RFC 3339, such as 2030-01-31T12:00:00Z")]
     BadInstant(String),
@@ -100,6 +55,14 @@ pub enum RingError {
     NoSigner,
 }
 
+fn command(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::ES256 => "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+        Algorithm::EdDSA => "openssl genpkey -algorithm ED25519",
+        _ => "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048",
+    }
+}
+
 /// Every key at hand and the one that signs.
 #[derive(Debug)]
 pub struct KeyRing {
@@ -110,7 +73,14 @@ impl KeyRing {
     /// A ring of one key, which signs and verifies.
     #[must_use]
     pub fn single(secret: &[u8]) -> Self {
-        Self { keys: vec![Key { signs_from: Some(0), ..Key::new(SINGLE_KEY_ID, secret) }] }
+        let mut key = Key::symmetric(SINGLE_KEY_ID, secret);
+        key.signs_from = Some(0);
+        Self { keys: vec![key] }
+    }
+
+    #[cfg(test)]
+    pub(super) fn verifying(key: Key) -> Self {
+        Self { keys: vec![key] }
     }
 
     /// Builds the ring from the entries of its Secret, as seen at `now` (seconds since the epoch).
@@ -120,15 +90,12 @@ impl KeyRing {
     /// The first entry that cannot be used.
     pub fn from_entries(entries: &BTreeMap<String, Vec<u8>>, now: u64) -> Result<Self, RingError> {
         let mut keys = Vec::new();
-        for (entry, secret) in entries {
-            let Some(id) = entry.strip_suffix(KEY) else { continue };
-            if !is_key_id(id) {
-                return Err(RingError::BadKeyId(entry.clone()));
-            }
-            if secret.len() < MIN_KEY_BYTES {
-                return Err(RingError::ShortKey { entry: entry.clone(), length: secret.len() });
-            }
-            keys.push(Key::new(id, secret));
+        for (entry, value) in entries {
+            keys.extend(Key::from_entry(entry, value)?);
+        }
+        let mut ids = BTreeSet::new();
+        if let Some(key) = keys.iter().find(|key| !ids.insert(key.id())) {
+            return Err(RingError::Ambiguous(key.id().to_owned()));
         }
         if keys.is_empty() {
             return Err(RingError::Empty);
@@ -140,7 +107,7 @@ impl KeyRing {
                 (None, None) => continue,
             };
             let key =
-                keys.iter_mut().find(|key| key.id == id).ok_or_else(|| RingError::Orphan(entry.clone()))?;
+                keys.iter_mut().find(|key| key.id() == id).ok_or_else(|| RingError::Orphan(entry.clone()))?;
             let instant = parse_instant(value).ok_or_else(|| RingError::BadInstant(entry.clone()))?;
             if signs {
                 key.signs_from = Some(instant);
@@ -164,7 +131,7 @@ impl KeyRing {
     /// The key of this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Key> {
-        self.keys.iter().find(|key| key.id == id)
+        self.keys.iter().find(|key| key.id() == id)
     }
 
     /// Every key.
@@ -176,13 +143,21 @@ impl KeyRing {
     #[must_use]
     pub fn ids_at(&self, now: u64) -> Vec<String> {
         let mut ids: Vec<String> =
-            self.keys.iter().filter(|key| key.verifies_at(now)).map(|key| key.id.clone()).collect();
+            self.keys.iter().filter(|key| key.verifies_at(now)).map(|key| key.id().to_owned()).collect();
         ids.sort_unstable();
         ids
     }
 
+    /// What others need to verify tokens themselves (RFC 7517 §5): the public part of every key that
+    /// has one and verifies at `now`, those that only will sign included.
+    #[must_use]
+    pub fn public_keys_at(&self, now: u64) -> JwkSet {
+        let keys = self.keys.iter().filter(|key| key.verifies_at(now));
+        JwkSet { keys: keys.filter_map(Key::public).cloned().collect() }
+    }
+
     pub(super) fn by_encoded_header(&self, header: &str) -> Option<&Key> {
-        self.keys.iter().find(|key| key.encoded_header == header)
+        self.keys.iter().find(|key| key.encoded_header() == header)
     }
 }
 
@@ -198,18 +173,13 @@ fn signer(keys: &[Key], now: u64) -> Option<usize> {
     };
     let newest = signing()
         .filter(|(from, _)| *from <= now_signed)
-        .max_by_key(|(from, index)| (*from, &keys[*index].id));
+        .max_by_key(|(from, index)| (*from, keys[*index].id()));
     newest.or_else(|| signing().min()).map(|(_, index)| index)
 }
 
 fn parse_instant(value: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(value).ok()?.trim();
     text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
-}
-
-fn is_key_id(id: &str) -> bool {
-    (1..=64).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 use serde_json::json;
 
-use crate::operator::{
-    auth_service::{
-        fixture::{World, refused},
-        validate::Decision,
+use crate::{
+    api::auth_service::Algorithm,
+    operator::{
+        auth_service::{
+            fixture::{World, refused},
+            validate::{Decision, lacking_algorithm},
+        },
+        labels, signing_key,
     },
-    labels,
 };
 
 const BROUGHT: &str = "a-key-that-the-user-brought-along!";
@@ -176,4 +179,79 @@ fn a_ring_that_status_knows_of_is_lost_even_without_a_deployment() {
     world.observed.key_ring = None;
     world.observed.deployment = None;
     assert_eq!(world.decide().refusals.len(), 1);
+}
+
+#[test]
+fn another_algorithm_brings_a_key_that_joins_the_ring_and_signs_when_every_pod_has_it() {
+    let mut world = World::new(json!({}));
+    let before = ring(&world.run());
+    world.respec(json!({"token": {"algorithm": "ES256"}}));
+    let joined = world.run();
+    let added = pairs(&[
+        ("00000002.es256.pem", "private-key-of-draw-2-as-long-as-in-pem"),
+        ("00000002.signs", "2026-03-01T12:03:00Z"),
+    ]);
+    assert_eq!(ring(&joined), [before.clone(), added].concat());
+    assert_eq!(jwt_secret(&joined), before[0].1);
+    assert_eq!(ring(&world.run()), ring(&joined), "it is made once");
+    world.later(180);
+    let signing = world.run();
+    assert_eq!(signing.signer.as_ref().unwrap().entry(), "00000002.es256.pem");
+    let view = signing.plan.credentials.as_ref().unwrap();
+    assert!(!view.0.contains_key("JWT_SECRET"), "nobody is told a private key");
+    world.respec(json!({}));
+    let back = ring(&world.run());
+    assert_eq!(back.len(), 6, "HS256 needs a key of its own again: {back:?}");
+}
+
+#[test]
+fn a_first_key_is_of_the_algorithm_asked_for() {
+    for (algorithm, entry) in
+        [("ES256", "00000001.es256.pem"), ("EdDSA", "00000001.eddsa.pem"), ("RS256", "00000001.rs256.pem")]
+    {
+        let mut world = World::new(json!({"token": {"algorithm": algorithm}}));
+        assert_eq!(
+            ring(&world.run()),
+            pairs(&[
+                (entry, "private-key-of-draw-1-as-long-as-in-pem"),
+                ("00000001.signs", "2026-03-01T12:00:00Z")
+            ])
+        );
+    }
+}
+
+#[test]
+fn a_brought_private_key_has_to_be_one_of_the_algorithm() {
+    let mut world =
+        World::new(json!({"token": {"algorithm": "EdDSA", "signingKeySecretRef": {"name": "theirs"}}}));
+    assert_eq!(
+        refused(&world.run()),
+        [
+            "SecretUnusable SecretMissing: token.signingKeySecretRef: Secret theirs does not exist: create it with key tls.key: a private key for EdDSA in PEM (PKCS #8)"
+        ]
+    );
+    world.secret("theirs", &[("tls.key", BROUGHT)]);
+    assert_eq!(
+        refused(&world.run()),
+        [
+            "SecretUnusable SecretInvalid: token.signingKeySecretRef: Secret theirs holds no private key for EdDSA under key tls.key: replace it, for example by the output of `openssl genpkey -algorithm ED25519`"
+        ]
+    );
+    let key = signing_key::generate(Algorithm::EdDSA).unwrap().unwrap();
+    world.secret("theirs", &[("tls.key", &key)]);
+    let decision = world.run();
+    assert_eq!((refused(&decision), ring(&decision)[0].1.as_str()), (vec![], key.as_str()));
+}
+
+#[test]
+fn a_private_key_is_made_only_where_the_ring_lacks_one() {
+    let mut world = World::new(json!({"token": {"algorithm": "ES256"}}));
+    let lacking = |world: &World| lacking_algorithm(&world.service.spec, world.observed.key_ring.as_ref());
+    assert_eq!(lacking(&world), Some(Algorithm::ES256));
+    world.run();
+    assert_eq!(lacking(&world), None);
+    world.respec(json!({"token": {"algorithm": "RS256"}}));
+    assert_eq!(lacking(&world), Some(Algorithm::RS256));
+    world.respec(json!({"token": {"algorithm": "RS256", "signingKeySecretRef": {"name": "theirs"}}}));
+    assert_eq!(lacking(&world), None);
 }
