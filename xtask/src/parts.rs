@@ -23,7 +23,7 @@ pub enum Rootfs {
     Mariadb,
     /// The oldest `MariaDB` that is supported, from Debian 12.
     OldMariadb,
-    /// curl, and Python with requests and JWT libraries, for pods that call the service.
+    /// curl, and Python with requests, JWT and password hashing libraries, for pods that call the service.
     Client,
 }
 
@@ -74,12 +74,16 @@ impl Rootfs {
                 "ca-certificates",
                 "curl",
                 "python3",
+                "python3-argon2",
+                "python3-bcrypt",
                 // debootstrap does not resolve the virtual package that python3-cryptography asks for.
                 "python3-cffi-backend",
                 "python3-jwcrypto",
                 "python3-jwt",
+                "python3-passlib",
                 "python3-pip",
                 "python3-requests",
+                "python3-werkzeug",
             ],
         }
     }
