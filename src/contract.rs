@@ -46,17 +46,28 @@ pub mod env {
     /// The `iss` claim of issued tokens; a token that carries another is refused, one that
     /// carries none is not. Default `authservice`.
     pub const TOKEN_ISSUER: &str = "TOKEN_ISSUER";
-    /// Comma-separated stored formats accepted besides Argon2 PHC strings: `plaintext`.
-    /// Default none.
+    /// Comma-separated stored formats accepted besides Argon2 PHC strings: names of
+    /// [`super::password_format`]. Default none.
     pub const LEGACY_PASSWORD_FORMATS: &str = "LEGACY_PASSWORD_FORMATS";
-    /// `true` (default) replaces a verified password in an old format by its Argon2id hash.
+    /// `true` (default) replaces a verified password in an old format, or hashed with less than the
+    /// parameters below, by its Argon2id hash.
     pub const REHASH_PASSWORDS: &str = "REHASH_PASSWORDS";
+    /// Memory of a new Argon2id hash in KiB, see [`super::argon2`]; default 19456.
+    pub const ARGON2_MEMORY_KIB: &str = "ARGON2_MEMORY_KIB";
+    /// Passes of a new Argon2id hash over its memory; default 2.
+    pub const ARGON2_ITERATIONS: &str = "ARGON2_ITERATIONS";
+    /// Lanes of a new Argon2id hash, computed one after the other here; default 1.
+    pub const ARGON2_PARALLELISM: &str = "ARGON2_PARALLELISM";
+    /// `migrate` and `hash` only: fewest characters of a password that is set, 1 to 24; default 8.
+    /// A login never asks for it.
+    pub const PASSWORD_MIN_LENGTH: &str = "PASSWORD_MIN_LENGTH";
     /// Address of the public listener; default `0.0.0.0:5000`.
     pub const LISTEN_ADDRESS: &str = "LISTEN_ADDRESS";
     /// Address of the operations listener; default `0.0.0.0:8081`.
     pub const OPS_ADDRESS: &str = "OPS_ADDRESS";
-    /// Most logins hashed at the same time; default the number of CPUs at hand, one less under a
-    /// CPU limit of two or more, so that hashing never uses up the quota `/validate` lives on.
+    /// Most logins hashed at the same time; default the number of CPUs at hand, fewer where a third
+    /// of a memory limit does not hold as many hashes. Under a CPU limit the threads rest after each
+    /// hash, so that a tenth of the quota is left to `/validate`.
     pub const HASHING_THREADS: &str = "HASHING_THREADS";
     /// How long a terminating server goes on accepting while endpoints are withdrawn; default `5s`.
     /// Requests in flight get up to 20 s more: terminationGracePeriodSeconds must exceed the sum.
@@ -77,6 +88,49 @@ pub mod env {
     /// Filter and form of the logs: `RUST_LOG` syntax; JSON unless standard error is a terminal.
     pub const RUST_LOG: &str = "RUST_LOG";
 }
+
+/// Names of the stored password formats that are accepted on request.
+pub mod password_format {
+    /// The password itself.
+    pub const PLAINTEXT: &str = "plaintext";
+    /// `$2a$`, `$2b$` and `$2y$`.
+    pub const BCRYPT: &str = "bcrypt";
+    /// `pbkdf2:sha256:600000$salt$hex` and `scrypt:32768:8:1$salt$hex`, as Flask applications keep them.
+    pub const WERKZEUG: &str = "werkzeug";
+    /// `$pbkdf2-sha256$…`, `$pbkdf2-sha512$…` and `$pbkdf2$…`, as PHC strings and as passlib writes them.
+    pub const PBKDF2: &str = "pbkdf2";
+    /// `$scrypt$ln=…,r=…,p=…$…`, a PHC string.
+    pub const SCRYPT: &str = "scrypt";
+}
+
+/// Parameters of Argon2id: what is taken when nobody says, and what can be asked for.
+pub mod argon2 {
+    use std::ops::RangeInclusive;
+
+    /// Memory in KiB when nobody says.
+    pub const DEFAULT_MEMORY_KIB: u32 = 19_456;
+    /// Passes over the memory when nobody says.
+    pub const DEFAULT_ITERATIONS: u32 = 2;
+    /// Lanes when nobody says.
+    pub const DEFAULT_PARALLELISM: u32 = 1;
+    /// Memory in KiB: from the least of [`EQUALLY_STRONG`] to the most that a verification may take.
+    pub const MEMORY_KIB: RangeInclusive<u32> = 7_168..=131_072;
+    /// Passes over the memory.
+    pub const ITERATIONS: RangeInclusive<u32> = 1..=16;
+    /// Lanes.
+    pub const PARALLELISM: RangeInclusive<u32> = 1..=4;
+    /// Most KiB visited in all passes together, which bounds the time to about a second.
+    pub const MAX_WORK_KIB: u32 = 1_048_576;
+    /// KiB and passes of the sets that OWASP's Password Storage Cheat Sheet calls equally strong, and
+    /// the least it asks for. More memory or more passes than one of them is stronger.
+    pub const EQUALLY_STRONG: [(u32, u32); 5] =
+        [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+}
+
+/// Fewest characters of a password that is set, when nobody says (NIST SP 800-63B §3.1.1.2).
+pub const DEFAULT_PASSWORD_MIN_LENGTH: u32 = 8;
+/// What can be asked for in its place: no more than the passwords that are generated have.
+pub const PASSWORD_MIN_LENGTH: std::ops::RangeInclusive<u32> = 1..=24;
 
 /// Where the operator mounts Secrets in the server's and the migration's containers.
 pub mod mount {

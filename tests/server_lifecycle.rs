@@ -63,13 +63,13 @@ fn every_configuration_error_is_reported_at_once_and_no_secret_with_it() {
 fn hash_and_healthcheck_do_what_they_say() {
     let mut child =
         Command::new(BINARY).arg("hash").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"secret\n").unwrap();
+    child.stdin.take().unwrap().write_all(b"a secret\n").unwrap();
     let output = child.wait_with_output().unwrap();
     let hash = String::from_utf8(output.stdout).unwrap();
     let database = with_user();
     database.insert("hashed@x.io", hash.trim());
     let server = database.serve(&[]);
-    server.token("hashed@x.io", "secret");
+    server.token("hashed@x.io", "a secret");
 
     let check = |address: SocketAddr| {
         Command::new(BINARY).arg("healthcheck").env("OPS_ADDRESS", address.to_string()).output().unwrap()

@@ -11,7 +11,8 @@ use authservice::{
     server::{
         self,
         config::{self, Environment, MigrateConfig, ServeConfig},
-        migrate, passwords,
+        migrate,
+        passwords::{MAX_PASSWORD_BYTES, calibrate::calibrate},
     },
     telemetry,
 };
@@ -42,8 +43,15 @@ enum Command {
     Migrate,
     /// Ask a server on this machine whether it is ready.
     Healthcheck,
-    /// Read a password from standard input and print its Argon2id hash.
+    /// Read a password from standard input and print its Argon2id hash, made with the parameters of
+    /// `ARGON2_MEMORY_KIB`, `ARGON2_ITERATIONS` and `ARGON2_PARALLELISM`.
     Hash,
+    /// Measure Argon2id on this machine and print the parameters to put into a spec.
+    Calibrate {
+        /// Longest time that one hash may take.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        milliseconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,6 +60,7 @@ fn main() -> ExitCode {
         Command::Migrate => with_runtime(run_migration()),
         Command::Healthcheck => with_runtime(healthcheck()),
         Command::Hash => hash(),
+        Command::Calibrate { milliseconds } => run_calibration(Duration::from_millis(milliseconds)),
     }
 }
 
@@ -115,23 +124,35 @@ async fn readyz(address: SocketAddr) -> std::io::Result<String> {
 }
 
 fn hash() -> ExitCode {
+    let passwords = match config::read_new_passwords(&Environment::of_process()) {
+        Ok(passwords) => passwords,
+        Err(faults) => return refuse(&faults),
+    };
     let mut password = Vec::new();
-    let limit = u64::try_from(passwords::MAX_PASSWORD_BYTES).unwrap_or(u64::MAX) + 2;
+    let limit = u64::try_from(MAX_PASSWORD_BYTES).unwrap_or(u64::MAX) + 2;
     if let Err(error) = std::io::stdin().take(limit).read_to_end(&mut password) {
         return fail(&format!("standard input cannot be read: {error}"));
     }
     if password.ends_with(b"\n") {
         password.pop();
     }
-    if password.is_empty() || password.len() > passwords::MAX_PASSWORD_BYTES {
-        return fail(&format!(
-            "the password must have 1 to {} bytes on standard input",
-            passwords::MAX_PASSWORD_BYTES
-        ));
-    }
-    match passwords::hash(&password) {
+    match passwords.hash(&password) {
         Ok(hash) => {
             println!("{hash}");
+            ExitCode::SUCCESS
+        }
+        Err(refused) => fail(&refused.to_string()),
+    }
+}
+
+fn run_calibration(target: Duration) -> ExitCode {
+    let threads = match config::read_hashing_threads(&Environment::of_process()) {
+        Ok(threads) => threads,
+        Err(faults) => return refuse(&faults),
+    };
+    match calibrate(target, threads) {
+        Ok(calibration) => {
+            println!("{calibration}");
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error.to_string()),

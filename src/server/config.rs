@@ -3,13 +3,14 @@
 mod duration;
 mod source;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use secrecy::{SecretSlice, SecretString};
 
 pub(crate) use self::source::without_newline;
 pub use self::source::{Environment, Fault, Faults};
-use crate::contract::{self, BootstrapUser, env, key_ring};
+use super::passwords::{Argon2id, LegacyFormat, LegacyFormats, NewPasswords, Unsuitable};
+use crate::contract::{self, BootstrapUser, argon2, env, key_ring};
 
 /// Where the signing keys come from.
 #[derive(Debug)]
@@ -45,8 +46,10 @@ pub struct Account {
 /// What stored passwords are accepted and what becomes of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PasswordPolicy {
-    /// Rows that hold the password itself are accepted.
-    pub plaintext: bool,
+    /// Parameters of new hashes; weaker ones are old.
+    pub argon2: Argon2id,
+    /// Formats that are accepted besides Argon2.
+    pub legacy: LegacyFormats,
     /// A verified password in an old format is replaced by its Argon2id hash.
     pub rehash: bool,
 }
@@ -94,6 +97,8 @@ pub struct MigrateConfig {
     pub schema_mode: SchemaMode,
     /// Users to create.
     pub bootstrap: Vec<BootstrapUser>,
+    /// What is asked of their passwords, and how they are hashed.
+    pub passwords: NewPasswords,
     /// Where the report goes.
     pub termination_log: PathBuf,
 }
@@ -154,12 +159,13 @@ impl MigrateConfig {
             }
         };
         let bootstrap = bootstrap(environment, &mut faults);
+        let passwords = new_passwords(environment, &mut faults);
         let termination_log = environment
             .text(env::TERMINATION_LOG, &mut faults)
             .map_or_else(|| PathBuf::from("/dev/termination-log"), PathBuf::from);
         match database {
             Some(database) if faults.is_empty() => {
-                Ok(Self { database, admin, schema_mode, bootstrap, termination_log })
+                Ok(Self { database, admin, schema_mode, bootstrap, passwords, termination_log })
             }
             _ => Err(faults),
         }
@@ -174,6 +180,26 @@ pub fn ops_address(environment: &Environment) -> Result<SocketAddr, Faults> {
     let mut faults = Faults::default();
     let address = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
     if faults.is_empty() { Ok(address) } else { Err(faults) }
+}
+
+/// What is asked of passwords that are set, and how they are hashed: all that `hash` needs.
+///
+/// # Errors
+/// The faults of these variables.
+pub fn read_new_passwords(environment: &Environment) -> Result<NewPasswords, Faults> {
+    let mut faults = Faults::default();
+    let passwords = new_passwords(environment, &mut faults);
+    if faults.is_empty() { Ok(passwords) } else { Err(faults) }
+}
+
+/// Most passwords hashed at the same time, where somebody says.
+///
+/// # Errors
+/// The faults of `HASHING_THREADS`.
+pub fn read_hashing_threads(environment: &Environment) -> Result<Option<usize>, Faults> {
+    let mut faults = Faults::default();
+    let threads = hashing_threads(environment, &mut faults);
+    if faults.is_empty() { Ok(threads) } else { Err(faults) }
 }
 
 fn database(environment: &Environment, faults: &mut Faults) -> Option<Database> {
@@ -303,19 +329,8 @@ fn drain_delay(environment: &Environment, faults: &mut Faults) -> Duration {
 }
 
 fn passwords(environment: &Environment, faults: &mut Faults) -> PasswordPolicy {
-    let mut plaintext = false;
-    let formats = environment.text(env::LEGACY_PASSWORD_FORMATS, faults).unwrap_or_default();
-    for format in formats.split(',').map(str::trim).filter(|format| !format.is_empty()) {
-        if format == "plaintext" {
-            plaintext = true;
-        } else {
-            faults.add(
-                env::LEGACY_PASSWORD_FORMATS,
-                format!("{format:?} is no known format"),
-                "the known one is plaintext",
-            );
-        }
-    }
+    let argon2 = argon2id(environment, faults);
+    let legacy = legacy_formats(environment, faults);
     let rehash = match environment.text(env::REHASH_PASSWORDS, faults).as_deref() {
         None | Some("true") => true,
         Some("false") => false,
@@ -328,7 +343,79 @@ fn passwords(environment: &Environment, faults: &mut Faults) -> PasswordPolicy {
             true
         }
     };
-    PasswordPolicy { plaintext, rehash }
+    PasswordPolicy { argon2, legacy, rehash }
+}
+
+fn legacy_formats(environment: &Environment, faults: &mut Faults) -> LegacyFormats {
+    let names = environment.text(env::LEGACY_PASSWORD_FORMATS, faults).unwrap_or_default();
+    let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let known = |name| {
+        let format = LegacyFormat::of_name(name);
+        if format.is_none() {
+            faults.add(
+                env::LEGACY_PASSWORD_FORMATS,
+                format!("{name:?} is no known format"),
+                format!("the known ones are {}", LegacyFormat::ALL.map(LegacyFormat::name).join(", ")),
+            );
+        }
+        format
+    };
+    names.filter_map(known).collect()
+}
+
+fn new_passwords(environment: &Environment, faults: &mut Faults) -> NewPasswords {
+    let argon2 = argon2id(environment, faults);
+    let least = contract::DEFAULT_PASSWORD_MIN_LENGTH;
+    let least =
+        number(environment, env::PASSWORD_MIN_LENGTH, contract::PASSWORD_MIN_LENGTH, faults).unwrap_or(least);
+    NewPasswords { argon2, min_length: least as usize }
+}
+
+fn argon2id(environment: &Environment, faults: &mut Faults) -> Argon2id {
+    let default = Argon2id::default();
+    let before = faults.iter().count();
+    let mut value =
+        |variable, range, default| number(environment, variable, range, faults).unwrap_or(default);
+    let parameters = Argon2id {
+        memory_kib: value(env::ARGON2_MEMORY_KIB, argon2::MEMORY_KIB, default.memory_kib),
+        iterations: value(env::ARGON2_ITERATIONS, argon2::ITERATIONS, default.iterations),
+        parallelism: value(env::ARGON2_PARALLELISM, argon2::PARALLELISM, default.parallelism),
+    };
+    if faults.iter().count() > before {
+        return default;
+    }
+    match parameters.check() {
+        Ok(()) => parameters,
+        Err(unsuitable) => {
+            let Argon2id { memory_kib, iterations, .. } = parameters;
+            let variable = match unsuitable {
+                Unsuitable::TooWeak => env::ARGON2_MEMORY_KIB,
+                Unsuitable::TooDear => env::ARGON2_ITERATIONS,
+            };
+            let what =
+                format!("makes a hash of {memory_kib} KiB and {iterations} iterations, which {unsuitable}");
+            faults.add(variable, what, unsuitable.cure());
+            default
+        }
+    }
+}
+
+fn number(
+    environment: &Environment,
+    variable: &'static str,
+    range: RangeInclusive<u32>,
+    faults: &mut Faults,
+) -> Option<u32> {
+    let value = environment.text(variable, faults)?;
+    let number = value.parse().ok().filter(|number| range.contains(number));
+    if number.is_none() {
+        faults.add(
+            variable,
+            format!("{value:?} is out of range"),
+            format!("use a number from {} to {}", range.start(), range.end()),
+        );
+    }
+    number
 }
 
 fn address(environment: &Environment, variable: &'static str, port: u16, faults: &mut Faults) -> SocketAddr {

@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::passwords::{Floor, HashingPool};
+use super::passwords::{Floor, HashingPool, Unusable};
 
 /// The endpoints that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,7 @@ pub struct Metrics {
     endpoints: [Requests; ENDPOINTS.len()],
     hashing_wait: Histogram,
     rehashed: AtomicU64,
+    unverifiable: [AtomicU64; Unusable::ALL.len()],
     database_up: AtomicI64,
     connections: AtomicI64,
 }
@@ -90,6 +91,13 @@ impl Metrics {
     /// Counts a stored password that was replaced by its hash.
     pub fn rehashed(&self) {
         self.rehashed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a login whose stored password no accepted format can verify.
+    pub fn unverifiable(&self, stored: Unusable) {
+        if let Some(index) = Unusable::ALL.iter().position(|known| *known == stored) {
+            self.unverifiable[index].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether the last look at the database was good.
@@ -135,6 +143,11 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndpointLabels {
     endpoint: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoredLabels {
+    stored: &'static str,
 }
 
 impl Exposition {
@@ -184,9 +197,24 @@ impl Sources {
     }
 }
 
+impl Sources {
+    fn unverifiable(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Logins of users whose stored password no accepted format can verify";
+        let mut family =
+            encoder.encode_descriptor("unverifiable_passwords", help, None, MetricType::Counter)?;
+        for (stored, count) in Unusable::ALL.into_iter().zip(&self.metrics.unverifiable) {
+            family
+                .encode_family(&StoredLabels { stored: stored.name() })?
+                .encode_counter::<NoLabelSet, u64, f64>(&count.load(Ordering::Relaxed), None)?;
+        }
+        Ok(())
+    }
+}
+
 impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.requests(&mut encoder)?;
+        self.unverifiable(&mut encoder)?;
         let (sum, count, buckets) = self.metrics.hashing_wait.read();
         encoder
             .encode_descriptor(

@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod migrate;
 pub mod passwords;
 pub mod store;
+mod survey;
 pub mod tokens;
 
 use std::{
@@ -30,7 +31,7 @@ use self::{
     keys::{KeysError, LiveKeys, unix_now},
     listener::{Listener, Stages},
     metrics::{Exposition, Metrics},
-    passwords::{Floor, HashingPool},
+    passwords::{Capacity, Floor, HashingPool, Verification},
     store::Store,
     tokens::Terms,
 };
@@ -87,8 +88,9 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let keys = Arc::new(LiveKeys::load(keys)?);
     let terms = Terms { issuer: token_issuer, ttl_seconds: token_ttl.as_secs() };
     tokens::self_test(&keys.ring(), &terms, unix_now()).map_err(ServeError::SelfTest)?;
-    let pool = Arc::new(HashingPool::start(hashing_threads.unwrap_or_else(passwords::default_threads))?);
-    let floor = Arc::new(first_floor(&pool).await?);
+    let capacity = Capacity::of_process(hashing_threads, passwords.argon2);
+    let pool = Arc::new(HashingPool::start(capacity)?);
+    let floor = Arc::new(first_floor(&pool, passwords).await?);
     let metrics = Arc::new(Metrics::default());
     let store = Arc::new(Store::new(&database));
     let health = Arc::new(Health::new(&database.account.user));
@@ -101,8 +103,8 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         terms,
         store: Arc::clone(&store),
         passwords,
-        pool,
-        floor,
+        pool: Arc::clone(&pool),
+        floor: Arc::clone(&floor),
         metrics: Arc::clone(&metrics),
     };
     let stages = Stages::default();
@@ -122,6 +124,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let ops_task = tokio::spawn(ops_listener.run());
     let watch_task =
         tokio::spawn(watch_database(database, Arc::clone(&health), Arc::clone(&store), metrics, started));
+    let survey_task = tokio::spawn(survey::raise_floor(Arc::clone(&store), pool, floor, passwords));
     let follow_task = tokio::spawn({
         let keys = Arc::clone(&keys);
         async move { keys.follow().await }
@@ -143,6 +146,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     ops_stages.closing.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(1), ops_task).await;
     watch_task.abort();
+    survey_task.abort();
     follow_task.abort();
     store.close().await;
     tracing::info!("ended");
@@ -173,18 +177,15 @@ async fn bind(
 }
 
 /// Measures a hash twice before the first login does, and checks that it verifies.
-async fn first_floor(pool: &HashingPool) -> Result<Floor, ServeError> {
+async fn first_floor(pool: &HashingPool, policy: config::PasswordPolicy) -> Result<Floor, ServeError> {
     let floor = Floor::default();
-    let policy = config::PasswordPolicy { plaintext: false, rehash: false };
     let test = move || {
-        let hash = passwords::hash(b"self-test").map_err(|error| error.to_string())?;
-        Ok::<_, String>((
-            passwords::verify(Some(&hash), b"self-test", policy),
-            passwords::verify(Some(&hash), b"self-tesT", policy),
-        ))
+        let hash = policy.argon2.hash(b"self-test").map_err(|error| error.to_string())?;
+        let verification = Verification::against(Some(&hash), policy, policy.argon2.memory_kib);
+        Ok::<_, String>((verification.run(b"self-test"), verification.run(b"self-tesT")))
     };
     let (right, wrong) = pool
-        .run(test)
+        .run(policy.argon2.memory_kib, test)
         .await
         .map_err(|error| ServeError::SelfTest(error.to_string()))?
         .result

@@ -28,7 +28,11 @@ fn the_names_of_the_original_are_enough() {
     );
     assert_eq!(config.token_ttl, Duration::from_hours(24));
     assert_eq!(config.listen.to_string(), "0.0.0.0:5000");
-    assert_eq!(config.passwords, PasswordPolicy { plaintext: false, rehash: true });
+    let default = Argon2id { memory_kib: 19_456, iterations: 2, parallelism: 1 };
+    assert_eq!(
+        config.passwords,
+        PasswordPolicy { argon2: default, legacy: LegacyFormats::default(), rehash: true }
+    );
 }
 
 #[test]
@@ -42,6 +46,9 @@ fn every_fault_is_reported_at_once() {
         ("MYSQL_PORT", "many"),
         ("JWT_SECRET", "sarcasm"),
         ("TOKEN_TTL", "soon"),
+        ("ARGON2_MEMORY_KIB", "131073"),
+        ("ARGON2_ITERATIONS", "two"),
+        ("ARGON2_PARALLELISM", "0"),
         ("LEGACY_PASSWORD_FORMATS", "plaintext,rot13"),
         ("REHASH_PASSWORDS", "maybe"),
         ("LISTEN_ADDRESS", "everywhere"),
@@ -61,6 +68,9 @@ fn every_fault_is_reported_at_once() {
             "MYSQL_PORT",
             "JWT_SECRET",
             "TOKEN_TTL",
+            "ARGON2_MEMORY_KIB",
+            "ARGON2_ITERATIONS",
+            "ARGON2_PARALLELISM",
             "LEGACY_PASSWORD_FORMATS",
             "REHASH_PASSWORDS",
             "LISTEN_ADDRESS",
@@ -76,6 +86,51 @@ fn every_fault_is_reported_at_once() {
         "{text}"
     );
     assert!(!text.contains("sarcasm"), "{text}");
+}
+
+#[test]
+fn formats_and_parameters_are_what_they_are_said_to_be() {
+    let config = serve(&[
+        ("LEGACY_PASSWORD_FORMATS", " bcrypt, werkzeug,pbkdf2,scrypt,"),
+        ("ARGON2_MEMORY_KIB", "7168"),
+        ("ARGON2_ITERATIONS", "5"),
+        ("ARGON2_PARALLELISM", "4"),
+    ])
+    .unwrap();
+    let accepted = LegacyFormat::ALL.map(|format| config.passwords.legacy.contain(format));
+    assert_eq!(accepted, [false, true, true, true, true]);
+    assert_eq!(config.passwords.argon2, Argon2id { memory_kib: 7168, iterations: 5, parallelism: 4 });
+}
+
+#[test]
+fn parameters_that_are_too_weak_or_too_dear_together_are_refused() {
+    assert_eq!(
+        serve(&[("ARGON2_ITERATIONS", "1")]).unwrap_err(),
+        [
+            "ARGON2_MEMORY_KIB makes a hash of 19456 KiB and 1 iterations, which is weaker than OWASP's minimum"
+        ]
+    );
+    assert_eq!(
+        serve(&[("ARGON2_MEMORY_KIB", "131072"), ("ARGON2_ITERATIONS", "16")]).unwrap_err(),
+        [
+            "ARGON2_ITERATIONS makes a hash of 131072 KiB and 16 iterations, which takes more than about a second"
+        ]
+    );
+}
+
+#[test]
+fn passwords_that_are_set_have_a_least_length() {
+    let read = |variables: &[(&'static str, &'static str)]| {
+        let environment: Environment = variables.iter().copied().collect();
+        read_new_passwords(&environment)
+            .map(|passwords| passwords.min_length)
+            .map_err(|faults| faults.to_string())
+    };
+    assert_eq!((read(&[]), read(&[("PASSWORD_MIN_LENGTH", "15")])), (Ok(8), Ok(15)));
+    assert_eq!(
+        read(&[("PASSWORD_MIN_LENGTH", "0")]).unwrap_err(),
+        "the configuration has 1 fault:\n  PASSWORD_MIN_LENGTH \"0\" is out of range: use a number from 1 to 24"
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::{Auth, BodyRefused, body, challenge, credentials, text, unavailable};
 use crate::server::{
     keys::unix_now,
     metrics::Endpoint,
-    passwords::{self, Busy},
+    passwords::{Busy, Verification},
     store::{StoreError, UserRow},
     tokens::{self, SignError, Subject},
 };
@@ -100,16 +100,23 @@ async fn answer(auth: &Auth, request: Request<Body>) -> Result<String, LoginErro
 /// The user, when the password is theirs. A refusal is not told before the floor, which runs from
 /// the grant of the permit and is waited out after it is returned.
 async fn verify(auth: &Auth, user: Option<UserRow>, password: String) -> Result<Option<UserRow>, LoginError> {
-    let policy = auth.passwords;
-    let work = move || {
-        let outcome =
-            passwords::verify(user.as_ref().map(|user| user.password.as_str()), password.as_bytes(), policy);
-        (outcome, user)
-    };
-    let granted = auth.pool.run(work).await?;
+    let stored = user.as_ref().map(|user| user.password.as_str());
+    let verification = Verification::against(stored, auth.passwords, auth.pool.most_kib());
+    let unusable = verification.unusable();
+    let memory_kib = verification.memory_kib();
+    let work = move || (verification.run(password.as_bytes()), user);
+    let granted = auth.pool.run(memory_kib, work).await?;
     auth.metrics.waited_for_hashing(granted.waited);
     let (outcome, user) = granted.result;
     auth.floor.record(outcome.spent.0, outcome.spent.1);
+    if let (Some(unusable), Some(user)) = (unusable, &user) {
+        auth.metrics.unverifiable(unusable);
+        tracing::warn!(
+            user_id = user.id,
+            stored = unusable.name(),
+            "stored password can be verified by nobody"
+        );
+    }
     let Some(user) = user.filter(|_| outcome.matches) else {
         tokio::time::sleep_until((granted.at + auth.floor.current()).into()).await;
         return Ok(None);

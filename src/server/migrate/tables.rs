@@ -122,11 +122,11 @@ impl Run<'_> {
             .await;
         read.map_err(|error| explain.error(error.into()))?;
         self.report.schema_version = store::schema_version(server).await.map_err(explained)?;
-        if table.password_length < schema::HASH_LENGTH {
+        let hash_length = self.config.passwords.argon2.hash_length();
+        if table.password_length < hash_length {
             self.limited(format!(
                 "rehashing of passwords: column password of table user holds {} characters, a hash needs {}",
-                table.password_length,
-                schema::HASH_LENGTH
+                table.password_length, hash_length
             ));
         }
         Ok(())

@@ -9,7 +9,7 @@ use crate::{
     contract::{BootstrapUser, DatabaseFault, MigrationError},
     server::{
         config::without_newline,
-        passwords::{self, MAX_PASSWORD_BYTES},
+        passwords::Refused,
         store::{StoreError, bytes, cannot_be_in_the_column, number},
     },
 };
@@ -75,12 +75,6 @@ impl Run<'_> {
             self.report.missing_users.push(email.to_owned());
             return Ok(());
         };
-        if password.len() > MAX_PASSWORD_BYTES {
-            self.limited(format!(
-                "user {email} is not created: the password is longer than {MAX_PASSWORD_BYTES} bytes"
-            ));
-            return Ok(());
-        }
         let with_entry = self.report.schema_version > 0;
         if !with_entry && !user.admin {
             self.limited(format!(
@@ -88,8 +82,16 @@ impl Run<'_> {
             ));
             return Ok(());
         }
-        let hash = passwords::hash(&password)
-            .map_err(|error| StoreError::new(DatabaseFault::DatabaseError, error.to_string()))?;
+        let hash = match self.config.passwords.hash(&password) {
+            Ok(hash) => hash,
+            Err(Refused::Hash(error)) => {
+                return Err(StoreError::new(DatabaseFault::DatabaseError, error.to_string()).into());
+            }
+            Err(refused) => {
+                self.limited(format!("user {email} is not created: {refused}"));
+                return Ok(());
+            }
+        };
         if insert(server, email, &hash, with_entry.then_some(user.admin)).await? {
             self.created(format!("user {email}"));
         } else if find(server, email).await?.is_none() {

@@ -2,24 +2,24 @@
 //! stored password can be told by the clock.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use super::Cost;
+use super::Kdf;
 
 /// Longest floor: dearer rows are told apart rather than let them slow every refusal.
 const MAX_FLOOR: Duration = Duration::from_secs(1);
-/// Measurements remembered of each cost.
+/// Measurements remembered of each computation.
 const REMEMBERED: usize = 16;
-/// Costs remembered; a table rarely holds more than two or three.
-const MAX_COSTS: usize = 32;
+/// Computations remembered; a table rarely holds more than two or three.
+const MAX_KDFS: usize = 32;
 
-/// Recent measurements of every cost met in the table.
+/// Recent measurements of every computation met in the table.
 #[derive(Debug, Default)]
 pub struct Floor {
-    measured: Mutex<HashMap<Cost, Recent>>,
+    measured: Mutex<BTreeMap<Kdf, Recent>>,
 }
 
 #[derive(Debug, Default)]
@@ -30,17 +30,17 @@ struct Recent {
 
 impl Floor {
     /// Takes note of what a computation took.
-    pub fn record(&self, cost: Cost, took: Duration) {
+    pub fn record(&self, kdf: Kdf, took: Duration) {
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        if measured.len() >= MAX_COSTS && !measured.contains_key(&cost) {
+        if measured.len() >= MAX_KDFS && !measured.contains_key(&kdf) {
             return;
         }
-        let recent = measured.entry(cost).or_default();
+        let recent = measured.entry(kdf).or_default();
         recent.times[recent.next] = took;
         recent.next = (recent.next + 1) % REMEMBERED;
     }
 
-    /// The dearest recent measurement among all costs, at most one second.
+    /// The dearest recent measurement among all computations, at most one second.
     #[must_use]
     pub fn current(&self) -> Duration {
         self.dearest().min(MAX_FLOOR)
@@ -60,15 +60,16 @@ impl Floor {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Argon2id, *};
 
     #[test]
     fn the_floor_is_the_dearest_of_recent_measurements() {
         let floor = Floor::default();
-        let dear = Cost { memory_kib: 65_536, passes: 3, lanes: 4 };
-        floor.record(Cost::of_new(), Duration::from_millis(25));
+        let new = Argon2id::default().kdf();
+        let dear = Kdf::Bcrypt { cost: 12 };
+        floor.record(new, Duration::from_millis(25));
         floor.record(dear, Duration::from_millis(200));
-        floor.record(Cost::of_new(), Duration::from_millis(30));
+        floor.record(new, Duration::from_millis(30));
         assert_eq!(floor.current(), Duration::from_millis(200));
         for _ in 0..REMEMBERED {
             floor.record(dear, Duration::from_millis(160));

@@ -1,187 +1,252 @@
 //! The forms a stored password can have, told apart before any of them is computed.
 
-use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordVerifier, phc::PasswordHash},
+mod lookalike;
+mod parameters;
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use subtle::ConstantTimeEq;
+
+use self::{lookalike::looks_like_a_hash, parameters::kdfs};
+use super::{
+    argon2id::Argon2id,
+    kdf::Kdf,
+    legacy::{LegacyFormat, LegacyFormats},
 };
 
-/// Most memory one verification may take, in KiB. 128 MiB is the dearest default among the
-/// servers whose hashes people bring along; whoever can write rows must not be able to exhaust a pod.
-const MAX_MEMORY_KIB: u32 = 128 * 1024;
-/// Most passes over that memory.
-const MAX_PASSES: u32 = 16;
-/// Most lanes.
-const MAX_LANES: u32 = 16;
-/// Most KiB visited in all passes together, which bounds the time to about a second.
-const MAX_WORK_KIB: u64 = 1024 * 1024;
+/// Longest stored value that is looked at, in bytes: no format comes near it, nor a password.
+const MAX_STORED_BYTES: usize = 2048;
+/// Fewest bytes of a stored digest: below, chance begins to count.
+const MIN_DIGEST_BYTES: usize = 16;
+/// Fewest bytes of salt that Argon2 takes.
+const MIN_ARGON2_SALT_BYTES: usize = 8;
 
-/// What one computation costs: those of equal cost take equal time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Cost {
-    /// Memory in KiB.
-    pub memory_kib: u32,
-    /// Passes over the memory.
-    pub passes: u32,
-    /// Lanes.
-    pub lanes: u32,
-}
+/// Base64 as PHC strings have it, unpadded.
+const PHC: GeneralPurpose = unpadded(&alphabet::STANDARD);
+/// Base64 as bcrypt has it. Its last letters hold bits that mean nothing, and not every program
+/// leaves them zero.
+const BCRYPT: GeneralPurpose = unpadded(&alphabet::BCRYPT);
 
-impl Cost {
-    /// The cost of a new hash.
-    #[must_use]
-    pub fn of_new() -> Self {
-        Self {
-            memory_kib: Params::DEFAULT_M_COST,
-            passes: Params::DEFAULT_T_COST,
-            lanes: Params::DEFAULT_P_COST,
-        }
-    }
-
-    fn work(self) -> u64 {
-        u64::from(self.memory_kib) * u64::from(self.passes)
-    }
+const fn unpadded(alphabet: &alphabet::Alphabet) -> GeneralPurpose {
+    let config = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true);
+    GeneralPurpose::new(alphabet, config)
 }
 
 /// A stored password in a form that can be verified.
-pub enum Stored<'a> {
-    /// An Argon2 PHC string.
-    Argon2(Box<Argon2Row>),
+#[derive(Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// A hash within the bounds.
+    Hash(StoredHash),
     /// The password itself.
-    Plaintext(&'a str),
+    Plaintext(String),
 }
 
 /// Why a stored value can verify no password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
+    /// Nothing is stored.
+    Empty,
     /// A hash of a kind that is not verified here, or a damaged one.
-    UnknownFormat,
-    /// An Argon2 hash beyond the bounds.
-    TooDear,
-    /// Plain text where it is not allowed.
-    PlaintextRefused,
+    Unknown,
+    /// A hash that takes more time or memory than one may, or less than its standard asks for.
+    OutOfBounds,
+    /// A form that nobody asked for.
+    NotAccepted(LegacyFormat),
 }
 
-impl<'a> Stored<'a> {
-    /// Tells the form of a stored value.
+impl Unusable {
+    /// Every reason.
+    pub const ALL: [Self; 8] = [
+        Self::Empty,
+        Self::Unknown,
+        Self::OutOfBounds,
+        Self::NotAccepted(LegacyFormat::Plaintext),
+        Self::NotAccepted(LegacyFormat::Bcrypt),
+        Self::NotAccepted(LegacyFormat::Werkzeug),
+        Self::NotAccepted(LegacyFormat::Pbkdf2),
+        Self::NotAccepted(LegacyFormat::Scrypt),
+    ];
+
+    /// A word for what is stored.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Unknown => "unknown",
+            Self::OutOfBounds => "out_of_bounds",
+            Self::NotAccepted(format) => format.name(),
+        }
+    }
+}
+
+impl Stored {
+    /// Tells the form of a stored value. A hash that needs more than `most_kib` of memory is out of bounds.
     ///
     /// # Errors
     /// Why no password can match it.
-    pub fn parse(stored: &'a str, plaintext: bool) -> Result<Self, Unusable> {
-        if stored.starts_with("$argon2") {
-            return Argon2Row::parse(stored).map(|row| Self::Argon2(Box::new(row)));
+    pub fn parse(stored: &str, accepted: LegacyFormats, most_kib: u32) -> Result<Self, Unusable> {
+        if stored.is_empty() {
+            return Err(Unusable::Empty);
         }
-        if looks_like_a_hash(stored) {
-            return Err(Unusable::UnknownFormat);
+        if stored.len() > MAX_STORED_BYTES {
+            return Err(Unusable::Unknown);
         }
-        if !plaintext || stored.is_empty() {
-            return Err(Unusable::PlaintextRefused);
-        }
-        Ok(Self::Plaintext(stored))
+        let Some(kind) = Kind::of(stored) else {
+            if looks_like_a_hash(stored) {
+                return Err(Unusable::Unknown);
+            }
+            return if accepted.contain(LegacyFormat::Plaintext) {
+                Ok(Self::Plaintext(stored.to_owned()))
+            } else {
+                Err(Unusable::NotAccepted(LegacyFormat::Plaintext))
+            };
+        };
+        kind.check_accepted(accepted)?;
+        let hash = StoredHash::parse(kind, stored).ok_or(Unusable::Unknown)?;
+        let within = |kdf: &Kdf| kdf.is_bearable() && kdf.memory_kib() <= most_kib;
+        if hash.kdfs.iter().all(within) { Ok(Self::Hash(hash)) } else { Err(Unusable::OutOfBounds) }
     }
 }
 
-/// An Argon2 hash within the bounds.
-pub struct Argon2Row {
-    hash: PasswordHash,
-    algorithm: Algorithm,
-    version: Version,
-    cost: Cost,
+/// The computations behind the parameters that a stored hash begins with, such as
+/// `$argon2id$v=19$m=19456,t=2,p=1` or `pbkdf2:sha256:600000`; none that is not accepted or out of bounds.
+#[must_use]
+pub fn accepted_kdfs(parameters: &str, accepted: LegacyFormats, most_kib: u32) -> Vec<Kdf> {
+    let kind = Kind::of(parameters).filter(|kind| kind.check_accepted(accepted).is_ok());
+    let mut found = kind.and_then(|kind| kdfs(kind, parameters)).unwrap_or_default();
+    found.retain(|kdf| kdf.is_bearable() && kdf.memory_kib() <= most_kib);
+    found
 }
 
-impl Argon2Row {
-    fn parse(stored: &str) -> Result<Self, Unusable> {
-        let unknown = |_| Unusable::UnknownFormat;
-        let hash = PasswordHash::new(stored).map_err(|_| Unusable::UnknownFormat)?;
-        let algorithm = Algorithm::new(hash.algorithm.as_str()).map_err(unknown)?;
-        let version =
-            hash.version.map_or(Ok(Version::V0x10), |version| Version::try_from(version).map_err(unknown))?;
-        let params = Params::try_from(&hash).map_err(|_| Unusable::UnknownFormat)?;
-        if hash.salt.is_none() || hash.hash.is_none() {
-            return Err(Unusable::UnknownFormat);
+/// What a stored hash is, by its first letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Argon2,
+    Bcrypt,
+    WerkzeugPbkdf2,
+    WerkzeugScrypt,
+    Pbkdf2,
+    Scrypt,
+}
+
+impl Kind {
+    fn of(stored: &str) -> Option<Self> {
+        const PREFIXES: [(&str, Kind); 11] = [
+            ("$argon2", Kind::Argon2),
+            ("$2a$", Kind::Bcrypt),
+            ("$2b$", Kind::Bcrypt),
+            ("$2y$", Kind::Bcrypt),
+            ("pbkdf2:", Kind::WerkzeugPbkdf2),
+            ("scrypt:", Kind::WerkzeugScrypt),
+            ("$pbkdf2$", Kind::Pbkdf2),
+            ("$pbkdf2-sha1$", Kind::Pbkdf2),
+            ("$pbkdf2-sha256$", Kind::Pbkdf2),
+            ("$pbkdf2-sha512$", Kind::Pbkdf2),
+            ("$scrypt$", Kind::Scrypt),
+        ];
+        PREFIXES.iter().find(|(prefix, _)| stored.starts_with(prefix)).map(|(_, kind)| *kind)
+    }
+
+    fn check_accepted(self, accepted: LegacyFormats) -> Result<(), Unusable> {
+        let format = match self {
+            Self::Argon2 => return Ok(()),
+            Self::Bcrypt => LegacyFormat::Bcrypt,
+            Self::WerkzeugPbkdf2 | Self::WerkzeugScrypt => LegacyFormat::Werkzeug,
+            Self::Pbkdf2 => LegacyFormat::Pbkdf2,
+            Self::Scrypt => LegacyFormat::Scrypt,
+        };
+        if accepted.contain(format) { Ok(()) } else { Err(Unusable::NotAccepted(format)) }
+    }
+
+    /// Which of the `$` of a stored value ends its parameters. The query that reads the parameters of a
+    /// whole table counts in the same way.
+    fn end_of_parameters(self, stored: &str) -> Option<usize> {
+        let number = match self {
+            // The oldest hashes of Argon2 tell no version.
+            Self::Argon2 if stored.contains("$v=") => 4,
+            Self::Argon2 | Self::Bcrypt | Self::Pbkdf2 | Self::Scrypt => 3,
+            Self::WerkzeugPbkdf2 | Self::WerkzeugScrypt => 1,
+        };
+        stored.match_indices('$').nth(number - 1).map(|(index, _)| index)
+    }
+}
+
+/// A hash, with the computation that made it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredHash {
+    /// One, or those that come into question, the dearest last.
+    kdfs: Vec<Kdf>,
+    salt: Vec<u8>,
+    digest: Vec<u8>,
+}
+
+impl StoredHash {
+    fn parse(kind: Kind, stored: &str) -> Option<Self> {
+        let (parameters, rest) = stored.split_at(kind.end_of_parameters(stored)?);
+        let rest = rest.strip_prefix('$')?;
+        let kdfs = kdfs(kind, parameters)?;
+        let (salt, mut digest) = match kind {
+            Kind::Bcrypt => bcrypt_parts(rest)?,
+            // Werkzeug takes the letters of the salt themselves, and hexadecimal digits.
+            Kind::WerkzeugPbkdf2 | Kind::WerkzeugScrypt => {
+                let (salt, digest) = rest.split_once('$')?;
+                (salt.as_bytes().to_vec(), from_hex(digest)?)
+            }
+            Kind::Argon2 | Kind::Pbkdf2 | Kind::Scrypt => {
+                let (salt, digest) = rest.split_once('$')?;
+                (from_base64(salt)?, from_base64(digest)?)
+            }
+        };
+        if let [Kdf::Pbkdf2 { digest: inner, .. }, ..] = kdfs.as_slice() {
+            // Further blocks are computed apart from the first, and prove nothing more.
+            digest.truncate(inner.length());
         }
-        let cost = Cost { memory_kib: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() };
-        let dear = cost.memory_kib > MAX_MEMORY_KIB
-            || cost.passes > MAX_PASSES
-            || cost.lanes > MAX_LANES
-            || cost.work() > MAX_WORK_KIB;
-        if dear { Err(Unusable::TooDear) } else { Ok(Self { hash, algorithm, version, cost }) }
+        let usable =
+            digest.len() >= MIN_DIGEST_BYTES && (kind != Kind::Argon2 || salt.len() >= MIN_ARGON2_SALT_BYTES);
+        usable.then_some(Self { kdfs, salt, digest })
     }
 
-    pub(super) fn verify(&self, password: &[u8]) -> bool {
-        Argon2::default().verify_password(password, &self.hash).is_ok()
+    /// Whether it is the hash of this password. What is no match costs every computation.
+    pub(super) fn matches(&self, password: &[u8]) -> bool {
+        let mut output = vec![0; self.digest.len()];
+        self.kdfs.iter().any(|kdf| {
+            kdf.derive(password, &self.salt, &mut output).is_ok() && bool::from(output.ct_eq(&self.digest))
+        })
     }
 
-    pub(super) fn cost(&self) -> Cost {
-        self.cost
+    /// The dearest computation of a verification.
+    pub(super) fn kdf(&self) -> Option<Kdf> {
+        self.kdfs.last().copied()
     }
 
-    /// Whether a new hash would be the better one.
-    pub(super) fn is_old(&self) -> bool {
-        self.algorithm != Algorithm::Argon2id
-            || self.version != Version::V0x13
-            || self.cost.work() < Cost::of_new().work()
+    /// Whether a new hash would be the better one, and stand for all of the password.
+    pub(super) fn should_become(&self, new: Argon2id, password: &[u8]) -> bool {
+        self.kdfs.iter().all(|kdf| new.improves_on(*kdf) && kdf.covers(password))
     }
 }
 
-/// Prefixes of the hashes that other software stores. Such a value must never pass for a plain
-/// password, or a stolen table of hashes would be a table of passwords.
-const HASH_PREFIXES: [&str; 27] = [
-    "$1$", "$2a$", "$2b$", "$2x$", "$2y$", "$2$", "$5$", "$6$", "$7$", "$y$", "$gy$", "$P$", "$H$", "$S$",
-    "$apr1$", "$md5", "$sha1$", "$pbkdf2", "$scrypt", "$bcrypt", "$argon2", "pbkdf2:", "pbkdf2_", "scrypt:",
-    "bcrypt", "argon2$", "sha256$",
-];
+fn bcrypt_parts(rest: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    const SALT_LETTERS: usize = 22;
+    const DIGEST_LETTERS: usize = 31;
+    let (salt, digest) = rest.split_at_checked(SALT_LETTERS)?;
+    let (salt, digest) = (BCRYPT.decode(salt).ok()?, BCRYPT.decode(digest).ok()?);
+    (rest.len() == SALT_LETTERS + DIGEST_LETTERS).then_some((salt, digest))
+}
 
-fn looks_like_a_hash(stored: &str) -> bool {
-    // LDAP's `{SSHA}…`, and the `*` with 40 hexadecimal digits of MySQL's own PASSWORD().
-    let ldap = stored.strip_prefix('{').and_then(|rest| rest.split_once('}')).is_some_and(|(scheme, _)| {
-        !scheme.is_empty()
-            && scheme
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-._".contains(&byte))
-    });
-    let native = stored
-        .strip_prefix('*')
-        .is_some_and(|hex| hex.len() == 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    ldap || native || HASH_PREFIXES.iter().any(|prefix| stored.starts_with(prefix))
+/// Unpadded Base64; passlib writes `.` for `+`.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    PHC.decode(text.replace('.', "+")).ok()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fault(stored: &str) -> Option<Unusable> {
-        Stored::parse(stored, true).err()
-    }
-
-    #[test]
-    fn hashes_of_other_software_are_no_plain_text() {
-        for stored in [
-            "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
-            "$6$salt$hash",
-            "pbkdf2:sha256:260000$salt$00",
-            "scrypt:32768:8:1$salt$00",
-            "{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
-            "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19",
-            "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ",
-        ] {
-            assert_eq!(fault(stored), Some(Unusable::UnknownFormat), "{stored}");
-        }
-        for stored in ["Admin123", "$ecret", "{curly}", "*star", "$2", "100$"] {
-            assert_eq!(fault(stored), None, "{stored}");
-        }
-        assert_eq!(fault(""), Some(Unusable::PlaintextRefused));
-    }
-
-    #[test]
-    fn a_hash_beyond_the_bounds_is_not_computed() {
-        let row = |m: u32, t: u32, p: u32| {
-            fault(&format!("$argon2id$v=19$m={m},t={t},p={p}$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA"))
-        };
-        assert_eq!(row(131_072, 8, 4), None);
-        assert_eq!(row(131_073, 1, 1), Some(Unusable::TooDear));
-        assert_eq!(row(4_294_967_295, 4_294_967_295, 1), Some(Unusable::TooDear));
-        assert_eq!(row(8192, 17, 1), Some(Unusable::TooDear));
-        assert_eq!(row(19_456, 2, 17), Some(Unusable::TooDear));
-        assert_eq!(row(131_072, 9, 1), Some(Unusable::TooDear));
-    }
-}
+mod tests;

@@ -1,18 +1,29 @@
 //! Passwords: how they are stored, hashed, compared and paid for.
 
+mod argon2id;
+pub mod calibrate;
+mod capacity;
 mod floor;
 mod formats;
+mod kdf;
+mod legacy;
+mod new;
 mod pool;
+mod scratch;
 
 use std::time::{Duration, Instant};
 
-use argon2::{Argon2, password_hash::PasswordHasher};
 use subtle::ConstantTimeEq;
 
 pub use self::{
+    argon2id::{Argon2id, Unsuitable},
+    capacity::Capacity,
     floor::Floor,
-    formats::{Cost, Stored, Unusable},
-    pool::{Busy, HashingPool, default_threads},
+    formats::{Stored, StoredHash, Unusable, accepted_kdfs},
+    kdf::{Digest, Kdf, MAX_MEMORY_KIB},
+    legacy::{LegacyFormat, LegacyFormats},
+    new::{NewPasswords, Refused},
+    pool::{Busy, HashingPool},
 };
 use super::config::PasswordPolicy;
 
@@ -25,16 +36,17 @@ pub const MAX_PASSWORD_BYTES: usize = 1024;
 #[error("the password could not be hashed: {0}")]
 pub struct HashError(String);
 
-/// Hashes a password as every new one is: Argon2id with 19 MiB, two passes, one lane (the OWASP
-/// minimum), a random salt; as PHC string.
-///
-/// # Errors
-/// No memory or no randomness.
-pub fn hash(password: &[u8]) -> Result<String, HashError> {
-    Argon2::default()
-        .hash_password(password)
-        .map(|hash| hash.to_string())
-        .map_err(|error| HashError(error.to_string()))
+/// A verification before it runs: what it takes can be told and paid for.
+pub struct Verification {
+    against: Against,
+    policy: PasswordPolicy,
+}
+
+enum Against {
+    Stored(Stored),
+    /// A row that no password matches.
+    Unusable(Unusable),
+    Nobody,
 }
 
 /// What verifying a password came to.
@@ -45,101 +57,79 @@ pub struct Outcome {
     /// The new form to store, where the stored one is old and was verified.
     pub rehashed: Option<String>,
     /// What was computed and how long it took, for [`Floor`].
-    pub spent: (Cost, Duration),
+    pub spent: (Kdf, Duration),
 }
 
-/// Verifies a password against the stored value, `None` standing for an unknown user. Whatever
-/// cannot match costs an Argon2id computation all the same, so that time tells nothing.
-#[must_use]
-pub fn verify(stored: Option<&str>, password: &[u8], policy: PasswordPolicy) -> Outcome {
-    let stored = if password.len() > MAX_PASSWORD_BYTES { None } else { stored };
-    match stored.map(|stored| Stored::parse(stored, policy.plaintext)) {
-        Some(Ok(Stored::Argon2(row))) => {
-            let start = Instant::now();
-            let matches = row.verify(password);
-            let spent = (row.cost(), start.elapsed());
-            let rehashed = (matches && policy.rehash && row.is_old()).then(|| hash(password).ok()).flatten();
-            Outcome { matches, rehashed, spent }
-        }
-        Some(Ok(Stored::Plaintext(expected))) => {
-            let matches = bool::from(expected.as_bytes().ct_eq(password));
-            // The computation that hides a mismatch is the one that a match stores.
-            let (hash, spent) = spend(password);
-            Outcome { matches, rehashed: hash.filter(|_| matches && policy.rehash), spent }
-        }
-        Some(Err(_)) | None => {
-            let shown = password.get(..MAX_PASSWORD_BYTES).unwrap_or(password);
-            Outcome { matches: false, rehashed: None, spent: spend(shown).1 }
+impl Verification {
+    /// Prepares it against the stored value, `None` standing for an unknown user. What needs more than
+    /// `most_kib` of memory is not computed.
+    #[must_use]
+    pub fn against(stored: Option<&str>, policy: PasswordPolicy, most_kib: u32) -> Self {
+        let against = match stored.map(|stored| Stored::parse(stored, policy.legacy, most_kib)) {
+            Some(Ok(stored)) => Against::Stored(stored),
+            Some(Err(unusable)) => Against::Unusable(unusable),
+            None => Against::Nobody,
+        };
+        Self { against, policy }
+    }
+
+    /// Why no password matches the row; `None` when one does, or there is no row.
+    #[must_use]
+    pub fn unusable(&self) -> Option<Unusable> {
+        match self.against {
+            Against::Unusable(unusable) => Some(unusable),
+            Against::Stored(_) | Against::Nobody => None,
         }
     }
-}
 
-fn spend(password: &[u8]) -> (Option<String>, (Cost, Duration)) {
-    let start = Instant::now();
-    let hash = hash(password).ok();
-    (hash, (Cost::of_new(), start.elapsed()))
+    /// Most memory it takes, in KiB.
+    #[must_use]
+    pub fn memory_kib(&self) -> u32 {
+        let new = self.policy.argon2.memory_kib;
+        let stored = match &self.against {
+            Against::Stored(Stored::Hash(hash)) => hash.kdf().map_or(0, Kdf::memory_kib),
+            Against::Stored(Stored::Plaintext(_)) | Against::Unusable(_) | Against::Nobody => 0,
+        };
+        new.max(stored)
+    }
+
+    /// Verifies the password. Whatever cannot match costs a hash all the same, so that time tells nothing.
+    #[must_use]
+    pub fn run(&self, password: &[u8]) -> Outcome {
+        let Self { against, policy } = self;
+        match against {
+            _ if password.len() > MAX_PASSWORD_BYTES => self.in_vain(&password[..MAX_PASSWORD_BYTES]),
+            Against::Stored(Stored::Hash(hash)) => self.with_hash(hash, password),
+            Against::Stored(Stored::Plaintext(expected)) => {
+                let matches = bool::from(expected.as_bytes().ct_eq(password));
+                // The computation that hides a mismatch is the one that a match stores.
+                let (hash, spent) = self.spend(password);
+                Outcome { matches, rehashed: hash.filter(|_| matches && policy.rehash), spent }
+            }
+            Against::Unusable(_) | Against::Nobody => self.in_vain(password),
+        }
+    }
+
+    fn with_hash(&self, hash: &StoredHash, password: &[u8]) -> Outcome {
+        let policy = &self.policy;
+        let start = Instant::now();
+        let matches = hash.matches(password);
+        let spent = (hash.kdf().unwrap_or_else(|| policy.argon2.kdf()), start.elapsed());
+        let replace = matches && policy.rehash && hash.should_become(policy.argon2, password);
+        let rehashed = replace.then(|| policy.argon2.hash(password).ok()).flatten();
+        Outcome { matches, rehashed, spent }
+    }
+
+    fn in_vain(&self, password: &[u8]) -> Outcome {
+        Outcome { matches: false, rehashed: None, spent: self.spend(password).1 }
+    }
+
+    fn spend(&self, password: &[u8]) -> (Option<String>, (Kdf, Duration)) {
+        let start = Instant::now();
+        let hash = self.policy.argon2.hash(password).ok();
+        (hash, (self.policy.argon2.kdf(), start.elapsed()))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: PasswordPolicy = PasswordPolicy { plaintext: true, rehash: true };
-    const MODERN: PasswordPolicy = PasswordPolicy { plaintext: false, rehash: true };
-    const AS_IS: PasswordPolicy = PasswordPolicy { plaintext: true, rehash: false };
-
-    #[test]
-    fn a_new_hash_is_argon2id_and_verifies() {
-        let stored = hash(b"correct horse").unwrap();
-        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
-        let right = verify(Some(&stored), b"correct horse", MODERN);
-        assert_eq!((right.matches, right.rehashed), (true, None));
-        assert!(!verify(Some(&stored), b"correct hors", MODERN).matches);
-    }
-
-    #[test]
-    fn plain_text_is_accepted_only_where_allowed_and_rehashed_only_where_wanted() {
-        let outcome = verify(Some("Admin123"), b"Admin123", ALL);
-        assert!(outcome.matches && verify(outcome.rehashed.as_deref(), b"Admin123", MODERN).matches);
-        let wrong = verify(Some("Admin123"), b"Admin124", ALL);
-        assert_eq!((wrong.matches, wrong.rehashed), (false, None));
-        let kept = verify(Some("Admin123"), b"Admin123", AS_IS);
-        assert_eq!((kept.matches, kept.rehashed), (true, None));
-        assert!(!verify(Some("Admin123"), b"Admin123", MODERN).matches);
-    }
-
-    #[test]
-    fn a_stored_hash_is_never_a_password() {
-        let stored = hash(b"secret").unwrap();
-        for stored in [
-            stored.as_str(),
-            "$2b$12$abcdefghijklmnopqrstuv",
-            "pbkdf2:sha256:1$a$b",
-            "{SSHA}abc=",
-            "$argon2id$broken",
-        ] {
-            assert!(!verify(Some(stored), stored.as_bytes(), ALL).matches, "{stored}");
-        }
-    }
-
-    #[test]
-    fn an_overlong_password_never_matches() {
-        let long = "x".repeat(MAX_PASSWORD_BYTES + 1);
-        assert!(!verify(Some(&long), long.as_bytes(), ALL).matches);
-        let longest = "x".repeat(MAX_PASSWORD_BYTES);
-        assert!(verify(Some(&longest), longest.as_bytes(), ALL).matches);
-    }
-
-    #[test]
-    fn a_weaker_hash_is_replaced_and_a_stronger_one_kept() {
-        let with = |m, t| {
-            let params = argon2::Params::new(m, t, 1, None).unwrap();
-            Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
-                .hash_password(b"pw")
-                .unwrap()
-                .to_string()
-        };
-        assert!(verify(Some(&with(8192, 1)), b"pw", MODERN).rehashed.is_some());
-        assert_eq!(verify(Some(&with(32_768, 2)), b"pw", MODERN).rehashed, None);
-    }
-}
+mod tests;

@@ -1,7 +1,9 @@
 //! The hashing pool: a few threads of lower priority, a bounded queue before them.
 //!
 //! The permit belongs to the work, not to the request: a client that hangs up in the middle of a
-//! computation frees nothing, so no number of them can run more computations than permitted.
+//! computation frees nothing, so no number of them can run more computations than permitted. Dear
+//! computations take several permits where memory is limited, so that all of them together stay
+//! within their part of it.
 
 use std::{
     io,
@@ -17,7 +19,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::Cost;
+use super::{Capacity, scratch};
 
 /// Longest wait for a permit. Clients of a login give up after a few seconds; work for them
 /// after that is wasted.
@@ -26,6 +28,8 @@ const MAX_WAIT: Duration = Duration::from_secs(3);
 const MAX_QUEUE_PER_THREAD: usize = 128;
 /// Added to the niceness of hashing threads, so that validation goes first.
 const NICENESS: i32 = 10;
+/// There is no lower priority.
+const MAX_NICENESS: i32 = 19;
 
 /// The queue is full, or no permit came free in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +55,7 @@ pub struct HashingPool {
     jobs: mpsc::Sender<Job>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-    threads: usize,
+    capacity: Capacity,
 }
 
 struct Waiting<'a>(&'a AtomicUsize);
@@ -67,33 +71,39 @@ impl HashingPool {
     ///
     /// # Errors
     /// The system starts no more threads.
-    pub fn start(threads: usize) -> io::Result<Self> {
+    pub fn start(capacity: Capacity) -> io::Result<Self> {
+        let threads = capacity.threads;
+        scratch::keep_up_to(capacity.kept_kib);
         let (jobs, receiver) = mpsc::channel();
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..threads {
             let receiver = Arc::clone(&receiver);
             thread::Builder::new().name(format!("hashing-{number}")).spawn(move || work(&receiver))?;
         }
-        Ok(Self { jobs, permits: Arc::new(Semaphore::new(threads)), waiting: AtomicUsize::new(0), threads })
+        Ok(Self { jobs, permits: Arc::new(Semaphore::new(threads)), waiting: AtomicUsize::new(0), capacity })
     }
 
-    /// Waits for a permit and runs the work on a hashing thread.
+    /// Waits for a permit and runs the work, which takes up to `memory_kib`, on a hashing thread.
     ///
     /// # Errors
     /// The queue is full or the wait too long.
     pub async fn run<T: Send + 'static>(
         &self,
+        memory_kib: u32,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Granted<T>, Busy> {
         let asked = Instant::now();
-        let permit = self.permit().await?;
+        let permit = self.permit(self.capacity.shares(memory_kib)).await?;
         let at = Instant::now();
         let (sender, receiver) = oneshot::channel();
+        let capacity = self.capacity;
         let job = Box::new(move || {
+            let before = cpu_time();
             let result = work();
-            drop(permit);
             // Nobody listens when the client has hung up.
             let _ = sender.send(result);
+            thread::sleep(capacity.rest(cpu_time().saturating_sub(before)));
+            drop(permit);
         });
         self.jobs.send(job).map_err(|_| Busy)?;
         let result = receiver.await.map_err(|_| Busy)?;
@@ -102,7 +112,7 @@ impl HashingPool {
 
     /// Whether work that asked now would be refused at once.
     pub fn is_full(&self) -> bool {
-        self.waiting() >= self.threads * MAX_QUEUE_PER_THREAD
+        self.waiting() >= self.threads() * MAX_QUEUE_PER_THREAD
     }
 
     /// How many logins wait for a permit.
@@ -112,19 +122,24 @@ impl HashingPool {
 
     /// How many computations run at most.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.capacity.threads
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Busy> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+    /// Most KiB that one computation may take.
+    pub fn most_kib(&self) -> u32 {
+        self.capacity.most_kib()
+    }
+
+    async fn permit(&self, shares: u32) -> Result<OwnedSemaphorePermit, Busy> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_many_owned(shares) {
             return Ok(permit);
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
-        if before >= self.threads * MAX_QUEUE_PER_THREAD {
+        if before >= self.threads() * MAX_QUEUE_PER_THREAD {
             return Err(Busy);
         }
-        match tokio::time::timeout(MAX_WAIT, Arc::clone(&self.permits).acquire_owned()).await {
+        match tokio::time::timeout(MAX_WAIT, Arc::clone(&self.permits).acquire_many_owned(shares)).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(Busy),
         }
@@ -132,8 +147,10 @@ impl HashingPool {
 }
 
 fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
-    // Where the system refuses, hashing merely competes on equal terms.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
+    // Linux keeps a niceness for each thread. Where the system refuses, hashing merely competes on
+    // equal terms.
+    let own = rustix::process::getpriority_process(None).unwrap_or_default();
+    let _ = rustix::process::setpriority_process(None, (own + NICENESS).min(MAX_NICENESS));
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
@@ -143,38 +160,10 @@ fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
     }
 }
 
-/// How many computations may run at the same time when nobody says: the CPUs at hand, counting
-/// affinity and quota. A quota is shared with `/validate`, so one of its CPUs is left free. Under a
-/// memory limit all computations together take at most half of it.
-#[must_use]
-pub fn default_threads() -> usize {
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
-    let cpus = if has_quota() { cpus.saturating_sub(1) } else { cpus };
-    cpus.min(affordable(memory_limit())).max(1)
-}
-
-/// How many new hashes fit into half of this many bytes.
-fn affordable(limit: Option<u64>) -> usize {
-    let each = u64::from(Cost::of_new().memory_kib) * 1024;
-    limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2 / each).unwrap_or(usize::MAX))
-}
-
-/// The bytes that a control group (v2, then v1) allows this process; v1 says "no limit" by a number
-/// beyond any memory.
-fn memory_limit() -> Option<u64> {
-    let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
-}
-
-/// Whether a control group (v2, then v1) limits the CPU time of this process.
-fn has_quota() -> bool {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let v2 = read("/sys/fs/cgroup/cpu.max");
-    let v1 = read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-    let limited = |quota: Option<&str>| {
-        quota.and_then(|quota| quota.parse::<i64>().ok()).is_some_and(|quota| quota > 0)
-    };
-    limited(v2.split_whitespace().next()) || limited(v1.split_whitespace().next())
+/// What this thread has computed so far.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -183,9 +172,13 @@ mod tests {
 
     use super::*;
 
+    fn free(threads: usize) -> Capacity {
+        Capacity { threads, memory_kib: None, kept_kib: 0, busy: 1.0 }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn never_more_work_than_permits_even_when_every_client_hangs_up() {
-        let pool = Arc::new(HashingPool::start(2).unwrap());
+        let pool = Arc::new(HashingPool::start(free(2)).unwrap());
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         for _ in 0..40 {
             let (pool, running, most) = (Arc::clone(&pool), Arc::clone(&running), Arc::clone(&most));
@@ -195,23 +188,23 @@ mod tests {
                     thread::sleep(Duration::from_millis(5));
                     running.fetch_sub(1, Ordering::SeqCst);
                 };
-                let _ = pool.run(work).await;
+                let _ = pool.run(1, work).await;
             });
             tokio::time::sleep(Duration::from_millis(1)).await;
             client.abort();
         }
-        pool.run(|| ()).await.unwrap();
+        pool.run(1, || ()).await.unwrap();
         assert!(most.load(Ordering::SeqCst) <= 2);
         assert_eq!(pool.waiting(), 0);
     }
 
     #[tokio::test]
     async fn a_full_queue_is_refused_at_once() {
-        let pool = Arc::new(HashingPool::start(1).unwrap());
+        let pool = Arc::new(HashingPool::start(free(1)).unwrap());
         let (release, wait) = mpsc::channel::<()>();
         let first = tokio::spawn({
             let pool = Arc::clone(&pool);
-            async move { pool.run(move || wait.recv().is_err()).await.map(|granted| granted.result) }
+            async move { pool.run(1, move || wait.recv().is_err()).await.map(|granted| granted.result) }
         });
         while pool.permits.available_permits() > 0 {
             tokio::task::yield_now().await;
@@ -220,7 +213,7 @@ mod tests {
             .map(|_| {
                 tokio::spawn({
                     let pool = Arc::clone(&pool);
-                    async move { pool.run(|| ()).await.is_ok() }
+                    async move { pool.run(1, || ()).await.is_ok() }
                 })
             })
             .collect();
@@ -228,7 +221,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(pool.is_full());
-        assert_eq!(pool.run(|| ()).await.unwrap_err(), Busy);
+        assert_eq!(pool.run(1, || ()).await.unwrap_err(), Busy);
         release.send(()).unwrap();
         assert_eq!(first.await.unwrap(), Ok(false));
         for queued in queued {
@@ -236,18 +229,48 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_memory_limit_bounds_the_computations_and_leaves_half() {
-        const MIB: u64 = 1024 * 1024;
-        assert_eq!(affordable(None), usize::MAX);
-        assert_eq!((affordable(Some(256 * MIB)), affordable(Some(30 * MIB))), (6, 0));
-        assert!(default_threads() >= 1);
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn dear_computations_run_beside_fewer_others() {
+        let capacity = Capacity { memory_kib: Some(4000), ..free(4) };
+        let pool = Arc::new(HashingPool::start(capacity).unwrap());
+        let (taken, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let runs = [500, 3000, 1000, 4000, 2000, 1500, 900_000, 1000].repeat(4).into_iter().map(|kib| {
+            let (pool, taken, most) = (Arc::clone(&pool), Arc::clone(&taken), Arc::clone(&most));
+            tokio::spawn(async move {
+                let share = usize::try_from(kib).unwrap().min(4000);
+                let work = move || {
+                    most.fetch_max(taken.fetch_add(share, Ordering::SeqCst) + share, Ordering::SeqCst);
+                    thread::sleep(Duration::from_millis(2));
+                    taken.fetch_sub(share, Ordering::SeqCst);
+                };
+                pool.run(kib, work).await.unwrap();
+            })
+        });
+        for run in runs.collect::<Vec<_>>() {
+            run.await.unwrap();
+        }
+        assert!(most.load(Ordering::SeqCst) <= 4000, "{most:?}");
+    }
+
+    #[tokio::test]
+    async fn hashing_goes_last_and_rests_under_a_cpu_limit() {
+        let pool = HashingPool::start(Capacity { busy: 0.5, ..free(1) }).unwrap();
+        let own = rustix::process::getpriority_process(None).unwrap();
+        let niceness = pool.run(1, || rustix::process::getpriority_process(None).unwrap()).await.unwrap();
+        assert_eq!(niceness.result, (own + NICENESS).min(MAX_NICENESS));
+        let compute = || {
+            let begin = cpu_time();
+            while cpu_time().saturating_sub(begin) < Duration::from_millis(30) {}
+        };
+        let start = Instant::now();
+        pool.run(1, compute).await.unwrap();
+        assert!(pool.run(1, || ()).await.unwrap().at - start >= Duration::from_millis(60));
     }
 
     #[tokio::test]
     async fn a_panic_costs_neither_thread_nor_permit() {
-        let pool = HashingPool::start(1).unwrap();
-        assert_eq!(pool.run(|| -> () { panic!("test") }).await.unwrap_err(), Busy);
-        assert_eq!(pool.run(|| 7).await.unwrap().result, 7);
+        let pool = HashingPool::start(free(1)).unwrap();
+        assert_eq!(pool.run(1, || -> () { panic!("test") }).await.unwrap_err(), Busy);
+        assert_eq!(pool.run(1, || 7).await.unwrap().result, 7);
     }
 }

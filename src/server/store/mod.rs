@@ -32,6 +32,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection that is given back may take to be of use again, before it is closed.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the one read of the whole table.
+const SURVEY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections of one pod. A login needs one for a millisecond between two of 20 ms hashing.
 const MAX_CONNECTIONS: u32 = 8;
 
@@ -46,6 +48,15 @@ const LOOKUP_WITHOUT_OURS: &str =
 /// Compares bytes in one character set, whatever the column's and its collation.
 const REHASH: &str =
     "UPDATE `user` SET password = ? WHERE id = ? AND CAST(CONVERT(password USING utf8mb4) AS BINARY) = ?";
+
+/// What the hashes of a table begin with, up to their salts: the `$` at which parameters end is counted
+/// as in `passwords::formats`. Plain passwords are left out. The innermost limit bounds the rows that
+/// are looked at, the outermost the answer.
+const PASSWORD_PARAMETERS: &str = "SELECT DISTINCT SUBSTRING_INDEX(password, '$', \
+     CASE WHEN password LIKE '$argon2%$v=%' THEN 4 WHEN password LIKE '$%' THEN 3 ELSE 1 END) \
+     FROM (SELECT password FROM `user` LIMIT 200000) AS looked_at \
+     WHERE password LIKE '$argon2%' OR password LIKE '$2_$%' OR password LIKE '$pbkdf2%' \
+     OR password LIKE '$scrypt$%' OR password LIKE 'pbkdf2:%' OR password LIKE 'scrypt:%' LIMIT 256";
 
 /// A row of table `user`.
 #[derive(Clone, PartialEq, Eq)]
@@ -173,6 +184,16 @@ impl Store {
         let statement = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
         let done = within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, statement.execute(&self.pool)).await?;
         Ok(done.rows_affected() > 0)
+    }
+
+    /// What the hashes of the table begin with, up to their salts, each once; of the first 200 000 rows.
+    ///
+    /// # Errors
+    /// The database cannot answer.
+    pub async fn password_parameters(&self) -> Result<Vec<String>, StoreError> {
+        let read = sqlx::query(PASSWORD_PARAMETERS).fetch_all(&self.pool);
+        let rows = within(SURVEY_TIMEOUT, read).await?;
+        Ok(rows.iter().map(|row| text(row, 0)).collect::<Result<_, _>>()?)
     }
 
     /// Takes note that our own tables exist.

@@ -109,9 +109,6 @@ pub(crate) struct UserTable {
     pub(crate) password_length: u64,
 }
 
-/// The length of the hashes we store.
-pub(crate) const HASH_LENGTH: u64 = 97;
-
 /// Checks that table `user` has the three columns, of usable types.
 ///
 /// # Errors

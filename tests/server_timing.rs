@@ -1,0 +1,84 @@
+//! Whether refusals can be told apart by the clock. Alone in its file, since tests beside it would
+//! be measured with it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is a failed test")]
+
+mod server_support;
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use server_support::{Engine, python};
+
+/// Samples of each kind: enough for the medians to settle, few enough to be quick.
+fn samples() -> usize {
+    if std::env::var_os("TEST_FULL").is_some() { 500 } else { 40 }
+}
+
+#[test]
+fn no_kind_of_refusal_can_be_told_by_its_time() {
+    let kinds = ["bcrypt 2b", "werkzeug pbkdf2:sha256", "phc pbkdf2", "passlib scrypt", "argon2id, weak"];
+    let made = python("passwords.py", &json!({"make": kinds.map(|kind| [kind, "a password"])}));
+    let database = Engine::mysql().fresh();
+    database.create_original();
+    database.create_account("SELECT, INSERT, UPDATE, DELETE, CREATE");
+    database.migration().with(&[("SCHEMA_MODE", "Existing")]).succeed();
+    let emails = ["bcrypt", "werkzeug", "pbkdf2", "scrypt", "argon2"];
+    for (email, stored) in emails.iter().zip(made["made"].as_array().unwrap()) {
+        database.insert(email, stored.as_str().unwrap());
+    }
+    database.insert("damaged", "$6$salt$hash");
+    database.insert("dear", "$2b$31$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW");
+    let server = database.serve(&[("LEGACY_PASSWORD_FORMATS", "plaintext,bcrypt,werkzeug,pbkdf2")]);
+    let overlong = "x".repeat(1025);
+    let kinds = [
+        ("unknown user", "nobody", "wrong"),
+        ("plain text", "georgio@email.com", "wrong"),
+        ("Argon2id", "argon2", "wrong"),
+        ("bcrypt", "bcrypt", "wrong"),
+        ("Werkzeug", "werkzeug", "wrong"),
+        ("PBKDF2", "pbkdf2", "wrong"),
+        ("scrypt, not accepted, and the right password", "scrypt", "a password"),
+        ("of no known form", "damaged", "wrong"),
+        ("beyond the bounds", "dear", "wrong"),
+        ("overlong password", "bcrypt", &overlong),
+    ];
+    let mut times = vec![Vec::with_capacity(samples()); kinds.len()];
+    let mut answers: Vec<Value> = Vec::new();
+    for round in 0..samples() {
+        // In another order each time, so that nobody always comes after the same neighbour.
+        for turn in 0..kinds.len() {
+            let kind = (round * 3 + turn * 7) % kinds.len();
+            let (_, email, password) = kinds[kind];
+            let start = Instant::now();
+            let answer = server.login(email, password);
+            times[kind].push(start.elapsed().as_secs_f64());
+            let mut headers = answer.headers;
+            headers.retain(|(name, _)| name != "date");
+            answers.push(json!([answer.status, headers, answer.body]));
+        }
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    // Within a round all kinds meet the same machine, whatever else it does meanwhile.
+    let middles: Vec<f64> =
+        (0..samples()).map(|round| median(times.iter().map(|times| times[round]))).collect();
+    let relative: Vec<f64> = times
+        .iter()
+        .map(|times| median(times.iter().zip(&middles).map(|(time, middle)| time / middle)))
+        .collect();
+    for (((kind, ..), times), relative) in kinds.iter().zip(&times).zip(&relative) {
+        let milliseconds = median(times.iter().copied()) * 1000.0;
+        println!("{milliseconds:>8.1} ms  {:>+5.1} %  {kind}", (relative - 1.0) * 100.0);
+    }
+    let (least, most) = relative
+        .iter()
+        .fold((f64::MAX, f64::MIN), |(least, most), relative| (least.min(*relative), most.max(*relative)));
+    println!("medians of {} samples lie {:.1} % apart", samples(), (most / least - 1.0) * 100.0);
+    assert!(most / least < 1.05, "{relative:?}");
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
