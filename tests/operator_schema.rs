@@ -91,7 +91,10 @@ fn owned((spec, fault): (Value, &str)) -> (Value, String) {
 
 fn refused_settings() -> Vec<(Value, String)> {
     const TTL: &str = "token.ttl must be a duration in hours, minutes and seconds such as 24h, 90m or 1h30m, from 1m to 8784h";
+    const WEAK: &str = "spec.passwords.argon2: Invalid value: passwords.argon2 is weaker than OWASP's minimum: memoryKiB must be at least 47104 for 1 iteration, 19456 for 2, 12288 for 3, 9216 for 4, 7168 for 5 and more; what is left out is 19456 and 2";
+    const DEAR: &str = "spec.passwords.argon2: Invalid value: passwords.argon2 takes more than about a second: memoryKiB times iterations may be at most 1048576";
     let user = |email: &str| json!({"email": email, "passwordSecretRef": {"name": "user"}});
+    let argon2 = |argon2: Value| json!({"passwords": {"argon2": argon2}});
     let ttl = |ttl: &str| {
         (json!({"token": {"ttl": ttl}}), format!("spec.token.ttl: Invalid value: {ttl:?}: {TTL}"))
     };
@@ -106,9 +109,18 @@ fn refused_settings() -> Vec<(Value, String)> {
             "spec.token.ttl: Invalid value: \"string\": type conversion error from 'string' to 'google.protobuf.Duration' evaluating rule: token.ttl must be a duration in hours, minutes and seconds such as 24h, 90m or 1h30m, from 1m to 8784h",
         ),
             (json!({"token": {"algorithm": "HS512"}}), "spec.token.algorithm: Unsupported value: \"HS512\": supported values: \"HS256\", \"ES256\", \"EdDSA\", \"RS256\""),
-        (json!({"token": {"signingKeySecretRef": {}}}), "spec.token.signingKeySecretRef.name: Required value"),
-        (json!({"passwords": {"legacyFormats": ["md5"]}}), "spec.passwords.legacyFormats[0]: Unsupported value: \"md5\": supported values: \"plaintext\""),
+            (json!({"token": {"signingKeySecretRef": {}}}), "spec.token.signingKeySecretRef.name: Required value"),
+        (json!({"passwords": {"legacyFormats": ["md5"]}}), "spec.passwords.legacyFormats[0]: Unsupported value: \"md5\": supported values: \"plaintext\", \"bcrypt\", \"werkzeug\", \"pbkdf2\", \"scrypt\""),
         (json!({"passwords": {"legacyFormats": ["plaintext", "plaintext"]}}), "spec.passwords.legacyFormats[1]: Duplicate value: \"plaintext\""),
+        (json!({"passwords": {"minLength": 0}}), "spec.passwords.minLength: Invalid value: 0: spec.passwords.minLength in body should be greater than or equal to 1"),
+        (json!({"passwords": {"minLength": 25}}), "spec.passwords.minLength: Invalid value: 25: spec.passwords.minLength in body should be less than or equal to 24"),
+        (argon2(json!({"memoryKiB": 131_073})), "spec.passwords.argon2.memoryKiB: Invalid value: 131073: spec.passwords.argon2.memoryKiB in body should be less than or equal to 131072"),
+        (argon2(json!({"memoryKiB": 65_536, "iterations": 0})), "spec.passwords.argon2.iterations: Invalid value: 0: spec.passwords.argon2.iterations in body should be greater than or equal to 1"),
+        (argon2(json!({"parallelism": 5})), "spec.passwords.argon2.parallelism: Invalid value: 5: spec.passwords.argon2.parallelism in body should be less than or equal to 4"),
+        (argon2(json!({"iterations": 1})), WEAK),
+        (argon2(json!({"memoryKiB": 19_455})), WEAK),
+        (argon2(json!({"memoryKiB": 7168, "iterations": 4})), WEAK),
+        (argon2(json!({"memoryKiB": 131_072, "iterations": 9})), DEAR),
         (
             json!({"users": {"bootstrap": [user("a@b.c"), user("a@b.c")]}}),
             "spec.users.bootstrap[1]: Duplicate value: {\"email\":\"a@b.c\"}",
@@ -223,6 +235,11 @@ async fn everything_else_is_accepted_and_kept_as_written() -> anyhow::Result<()>
         json!({"token": {"ttl": "8784h", "algorithm": "RS256"}}),
         json!({"token": {"ttl": "1h30m5s"}}),
         json!({"passwords": {"legacyFormats": ["plaintext"], "rehash": false}}),
+        json!({"passwords": {"legacyFormats": ["scrypt", "pbkdf2", "werkzeug", "bcrypt", "plaintext"], "minLength": 24}}),
+        json!({"passwords": {"argon2": {}}}),
+        json!({"passwords": {"argon2": {"memoryKiB": 7168, "iterations": 5, "parallelism": 4}}}),
+        json!({"passwords": {"argon2": {"memoryKiB": 47_104, "iterations": 1}}}),
+        json!({"passwords": {"argon2": {"memoryKiB": 131_072, "iterations": 8}}}),
         json!({"users": {"bootstrap": []}}),
         json!({"users": {"bootstrap": [{"email": "a@b", "passwordSecretRef": {"name": "a"}}, {"email": "c@d.e", "passwordSecretRef": {"name": "c", "key": "pw"}, "admin": true}]}}),
         json!({"pod": {"resources": {"limits": {"memory": "1Gi"}}, "labels": {"a": "b"}, "annotations": {"c": "d"}, "imagePullSecrets": [{"name": "pull"}]}}),

@@ -14,7 +14,7 @@ use kube::{CustomResource, KubeSchema, core::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::key_ring;
+use crate::contract::{key_ring, password_format};
 
 /// Replicas of a resource that names none.
 pub const DEFAULT_REPLICAS: i32 = 2;
@@ -272,14 +272,46 @@ impl Algorithm {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Passwords {
+    /// Parameters of new hashes. `auth-server calibrate` measures what suits a machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argon2: Option<Argon2>,
     /// Formats accepted besides Argon2, for tables that came from elsewhere. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub legacy_formats: Vec<LegacyFormat>,
-    /// Whether a login replaces a password in a legacy format by its Argon2id hash. Set false while the
-    /// original service runs beside this one: it cannot read hashes. Default: true.
+    /// Whether a login replaces a password in a legacy format, or a hash weaker than `argon2` asks for, by a
+    /// new Argon2id hash. Set false while the original service runs beside this one: it cannot read hashes.
+    /// Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehash: Option<bool>,
+    /// Fewest characters of a password that is set. A login never asks for it, so nobody is locked out;
+    /// a bootstrap user with a shorter password is not created. Default: 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 24))]
+    pub min_length: Option<i32>,
+}
+
+/// Parameters of new Argon2id hashes. A hash in the table that is weaker is replaced at its user's next
+/// login, a stronger one is kept.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[[47104, 1], [19456, 2], [12288, 3], [9216, 4], [7168, 5]].exists(set, (has(self.memoryKiB) ? self.memoryKiB : 19456) >= set[0] && (has(self.iterations) ? self.iterations : 2) >= set[1])").message("passwords.argon2 is weaker than OWASP's minimum: memoryKiB must be at least 47104 for 1 iteration, 19456 for 2, 12288 for 3, 9216 for 4, 7168 for 5 and more; what is left out is 19456 and 2"),
+    validation = Rule::new("(has(self.memoryKiB) ? self.memoryKiB : 19456) * (has(self.iterations) ? self.iterations : 2) <= 1048576").message("passwords.argon2 takes more than about a second: memoryKiB times iterations may be at most 1048576"),
+)]
+pub struct Argon2 {
+    /// Memory of one hash in KiB. A pod takes as much for each login it hashes at a time. Default: 19456.
+    #[serde(rename = "memoryKiB", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 7168, max = 131_072))]
+    pub memory_kib: Option<i32>,
+    /// Passes over the memory. Default: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub iterations: Option<i32>,
+    /// Lanes; they are computed one after the other, so more of them make no hash quicker. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4))]
+    pub parallelism: Option<i32>,
 }
 
 /// A stored password format besides Argon2.
@@ -288,6 +320,14 @@ pub struct Passwords {
 pub enum LegacyFormat {
     /// The password itself, as the original service stored it.
     Plaintext,
+    /// bcrypt: `$2a$`, `$2b$`, `$2y$`.
+    Bcrypt,
+    /// Werkzeug's, as Flask applications keep them: `pbkdf2:sha256:600000$salt$hex`, `scrypt:32768:8:1$salt$hex`.
+    Werkzeug,
+    /// PBKDF2 as PHC string or passlib's: `$pbkdf2-sha256$…`, `$pbkdf2-sha512$…`, `$pbkdf2$…`.
+    Pbkdf2,
+    /// scrypt as PHC string: `$scrypt$ln=17,r=8,p=1$…`.
+    Scrypt,
 }
 
 impl LegacyFormat {
@@ -295,7 +335,11 @@ impl LegacyFormat {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Plaintext => "plaintext",
+            Self::Plaintext => password_format::PLAINTEXT,
+            Self::Bcrypt => password_format::BCRYPT,
+            Self::Werkzeug => password_format::WERKZEUG,
+            Self::Pbkdf2 => password_format::PBKDF2,
+            Self::Scrypt => password_format::SCRYPT,
         }
     }
 }

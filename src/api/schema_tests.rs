@@ -1,9 +1,10 @@
 //! What `kubectl explain` prints, and what the schema must not hold.
 
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::AuthService;
+use crate::contract::{self, argon2};
 
 fn definition() -> Value {
     serde_json::to_value(AuthService::crd()).unwrap()
@@ -80,6 +81,40 @@ fn replicas_is_the_one_default_in_the_schema() {
         .map(|(path, _)| path)
         .collect();
     assert_eq!(defaulted, [".spec.replicas"]);
+}
+
+/// The schema can only repeat what the contract says: literals of rules and ranges.
+#[test]
+fn the_bounds_of_passwords_are_those_of_the_contract() {
+    let definition = definition();
+    let passwords = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        ["passwords"]["properties"];
+    let schema = &passwords["argon2"];
+    let is_range = |field: &Value, range: std::ops::RangeInclusive<u32>| {
+        let bounds = json!([field["minimum"], field["maximum"]]);
+        assert_eq!(bounds, json!([f64::from(*range.start()), f64::from(*range.end())]));
+    };
+    is_range(&passwords["minLength"], contract::PASSWORD_MIN_LENGTH);
+    is_range(&schema["properties"]["memoryKiB"], argon2::MEMORY_KIB);
+    is_range(&schema["properties"]["iterations"], argon2::ITERATIONS);
+    is_range(&schema["properties"]["parallelism"], argon2::PARALLELISM);
+    let rules: Vec<&str> = schema["x-kubernetes-validations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| rule["rule"].as_str().unwrap())
+        .collect();
+    let memory = format!("(has(self.memoryKiB) ? self.memoryKiB : {})", argon2::DEFAULT_MEMORY_KIB);
+    let iterations = format!("(has(self.iterations) ? self.iterations : {})", argon2::DEFAULT_ITERATIONS);
+    let sets =
+        argon2::EQUALLY_STRONG.map(|(memory, iterations)| format!("[{memory}, {iterations}]")).join(", ");
+    assert_eq!(
+        rules,
+        [
+            format!("[{sets}].exists(set, {memory} >= set[0] && {iterations} >= set[1])"),
+            format!("{memory} * {iterations} <= {}", argon2::MAX_WORK_KIB),
+        ]
+    );
 }
 
 /// Fields whose types are Kubernetes' own.

@@ -67,6 +67,7 @@ mod tests {
             (one.account_password.len(), one.admin_password.len(), one.root_password.len()),
             (32, 24, 32)
         );
+        assert_eq!(one.admin_password.len(), *crate::contract::PASSWORD_MIN_LENGTH.end() as usize);
         assert!(one.key.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         assert_ne!(one.key, other.key);
         assert_ne!(one.job_key, other.job_key);

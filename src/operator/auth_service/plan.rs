@@ -69,6 +69,8 @@ pub struct Server {
     pub legacy_formats: String,
     /// [`env::REHASH_PASSWORDS`](crate::contract::env::REHASH_PASSWORDS).
     pub rehash: bool,
+    /// Parameters of new hashes, as variables and their values: those that spec gives.
+    pub hashing: Vec<(&'static str, String)>,
     /// Compute resources of the container, defaults filled in.
     pub resources: ResourceRequirements,
     /// Labels added to the pods; the operator's own win.
@@ -159,6 +161,9 @@ pub struct Migration {
     pub admin: Option<AdminAccount>,
     /// [`env::BOOTSTRAP_USERS`](crate::contract::env::BOOTSTRAP_USERS), in this order.
     pub bootstrap: Vec<Bootstrap>,
+    /// What is asked of their passwords and how they are hashed, as variables and their values: what
+    /// spec gives.
+    pub new_passwords: Vec<(&'static str, String)>,
 }
 
 /// A database account with admin rights: key `password`, and `username` unless it is given here, of

@@ -5,6 +5,7 @@ mod accounts;
 mod database;
 mod key_ring;
 mod migration;
+mod passwords;
 
 use std::collections::BTreeMap;
 
@@ -297,6 +298,7 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
         token_issuer: inputs.identity.url(),
         legacy_formats: formats.join(","),
         rehash: passwords.and_then(|passwords| passwords.rehash).unwrap_or(true),
+        hashing: passwords::hashing(spec),
         resources: pod.resources.unwrap_or_else(|| requests("100m", "96Mi")),
         pod_labels: pod.labels,
         pod_annotations: pod.annotations,

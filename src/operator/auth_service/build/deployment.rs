@@ -114,6 +114,7 @@ fn environment(server: &Server) -> Vec<EnvVar> {
         variables.push(variable(env::LEGACY_PASSWORD_FORMATS, &server.legacy_formats));
     }
     variables.push(variable(env::REHASH_PASSWORDS, server.rehash.to_string()));
+    variables.extend(server.hashing.iter().map(|(name, value)| variable(name, value)));
     variables
 }
 

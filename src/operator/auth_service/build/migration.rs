@@ -66,6 +66,7 @@ fn pod_spec(plan: &Plan, migration: &Migration) -> PodSpec {
     variables.extend(admin_variables.into_iter().flatten());
     variables.push(variable(env::SCHEMA_MODE, schema_mode(migration.schema)));
     variables.extend(bootstrap_variable);
+    variables.extend(migration.new_passwords.iter().map(|(name, value)| variable(name, value)));
     let (volumes, mounts) = [Some((account, account_mount)), admin, bootstrap].into_iter().flatten().unzip();
 
     let container = Container {

@@ -71,6 +71,7 @@ pub(super) fn managed() -> Plan {
             token_issuer: "http://gate.market.svc:5000".to_owned(),
             legacy_formats: String::new(),
             rehash: true,
+            hashing: vec![],
             resources: requests("100m", "96Mi"),
             pod_labels: [].into(),
             pod_annotations: [].into(),
@@ -102,6 +103,7 @@ pub(super) fn managed() -> Plan {
                 secret: "gate-admin".to_owned(),
                 key: "password".to_owned(),
             }],
+            new_passwords: vec![],
         }),
         ..frozen()
     }
@@ -121,8 +123,13 @@ pub(super) fn external() -> Plan {
         server: managed.server.map(|server| Server {
             replicas: 1,
             connection: connection.clone(),
-            legacy_formats: "plaintext".to_owned(),
+            legacy_formats: "bcrypt,plaintext".to_owned(),
             rehash: false,
+            hashing: vec![
+                ("ARGON2_MEMORY_KIB", "9216".to_owned()),
+                ("ARGON2_ITERATIONS", "4".to_owned()),
+                ("ARGON2_PARALLELISM", "3".to_owned()),
+            ],
             pod_labels: [
                 ("team".to_owned(), "identity".to_owned()),
                 ("authservice.dev/name".to_owned(), "usurped".to_owned()),
@@ -144,6 +151,10 @@ pub(super) fn external() -> Plan {
                     key: "pass.txt".to_owned(),
                 })
                 .into(),
+            new_passwords: vec![
+                ("ARGON2_MEMORY_KIB", "9217".to_owned()),
+                ("PASSWORD_MIN_LENGTH", "15".to_owned()),
+            ],
             ..migration
         }),
         ..frozen()

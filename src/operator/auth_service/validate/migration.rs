@@ -9,7 +9,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use sha2::Sha256;
 
-use super::{Inputs, accounts, accounts::Accounts};
+use super::{Inputs, accounts, accounts::Accounts, passwords::new_passwords};
 use crate::{
     api::auth_service::SchemaMode,
     operator::{
@@ -105,6 +105,7 @@ pub(super) fn decide(
         schema: schema(inputs),
         admin: admin_account(inputs),
         bootstrap: bootstrap(inputs),
+        new_passwords: new_passwords(inputs.spec),
     };
     MigrationDecision { migration: Some(migration), complete, deletions }
 }
@@ -151,6 +152,9 @@ fn name(inputs: &Inputs<'_>, needs: &Needs<'_>, refusals: &mut Vec<Refusal>) -> 
     digest.part(Some(needs.accounts.get(&connection.account.password_entry())?));
     digest.part(admin.as_ref().map(|(username, _)| username.as_bytes()));
     digest.part(admin.as_ref().map(|(_, password)| password.as_slice()));
+    for (name, value) in new_passwords(inputs.spec) {
+        digest.text(&format!("{name}={value}"));
+    }
     for user in bootstrap(inputs) {
         digest.text(&user.email);
         digest.text(if user.admin { "admin" } else { "" });

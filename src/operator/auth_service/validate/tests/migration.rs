@@ -103,6 +103,8 @@ fn a_migration_depends_on_image_endpoint_accounts_and_users_and_on_what_their_se
         other_database(json!({"name": "other"})),
         other_database(json!({"schema": "Existing"})),
         other_spec(user(json!([]))),
+        other_spec(json!({"passwords": {"argon2": {"iterations": 3}}})),
+        other_spec(json!({"passwords": {"minLength": 9}})),
         other_spec(user(json!([{"email": "a@b.c", "admin": true, "passwordSecretRef": {"name": "user"}}]))),
         other_spec(user(json!([{"email": "d@e.f", "passwordSecretRef": {"name": "user"}}]))),
         other_secret("account", &[("username", "u"), ("password", "p2")]),
@@ -146,11 +148,17 @@ fn the_first_deployment_does_not_wait_for_the_migration() {
 fn live_pods_keep_image_and_database_until_the_migration_completed_and_follow_everything_else() {
     let mut world = World::new(json!({}));
     world.up();
-    world.respec(json!({"image": "server:2", "replicas": 3, "token": {"ttl": "1h"}, "passwords": {"legacyFormats": ["plaintext"], "rehash": false}}));
+    let passwords = json!({"legacyFormats": ["werkzeug", "plaintext"], "rehash": false, "minLength": 9, "argon2": {"memoryKiB": 65_536, "parallelism": 2}});
+    world.respec(json!({"image": "server:2", "replicas": 3, "token": {"ttl": "1h"}, "passwords": passwords}));
     let held = world.run();
     let server = held.plan.server.clone().unwrap();
     assert_eq!((server.image.as_str(), server.replicas, server.token_ttl.as_str()), ("server:1", 3, "3600s"));
-    assert_eq!((server.legacy_formats.as_str(), server.rehash), ("plaintext", false));
+    assert_eq!((server.legacy_formats.as_str(), server.rehash), ("plaintext,werkzeug", false));
+    let hashing = [("ARGON2_MEMORY_KIB", "65536".to_owned()), ("ARGON2_PARALLELISM", "2".to_owned())];
+    assert_eq!(server.hashing, hashing);
+    let new_passwords = held.plan.migration.as_ref().unwrap().new_passwords.clone();
+    assert_eq!(new_passwords[..2], hashing);
+    assert_eq!(new_passwords[2..], [("PASSWORD_MIN_LENGTH", "9".to_owned())]);
     assert!(!held.live_as_wanted);
     world.complete_migration(&MigrationReport::default());
     assert_eq!(image(&world.run()), "server:2");
