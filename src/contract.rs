@@ -61,6 +61,16 @@ pub mod env {
     /// `migrate` and `hash` only: fewest characters of a password that is set, 1 to 24; default 8.
     /// A login never asks for it.
     pub const PASSWORD_MIN_LENGTH: &str = "PASSWORD_MIN_LENGTH";
+    /// Failed logins of one account within [`LOGIN_FAILURE_WINDOW`] that lock it, 0 to 1000;
+    /// default 10. 0 turns login protection off.
+    pub const LOGIN_MAX_FAILURES: &str = "LOGIN_MAX_FAILURES";
+    /// How long failed logins count, from the first of them, `1s` to `24h`; default `15m`.
+    pub const LOGIN_FAILURE_WINDOW: &str = "LOGIN_FAILURE_WINDOW";
+    /// How long a lock lasts, `1s` to `24h`; default `15m`.
+    pub const LOGIN_LOCKOUT: &str = "LOGIN_LOCKOUT";
+    /// Comma-separated addresses and networks (`10.0.0.0/8`) of the proxies whose
+    /// `X-Forwarded-For` is believed; default none.
+    pub const TRUSTED_PROXIES: &str = "TRUSTED_PROXIES";
     /// Address of the public listener; default `0.0.0.0:5000`.
     pub const LISTEN_ADDRESS: &str = "LISTEN_ADDRESS";
     /// Address of the operations listener; default `0.0.0.0:8081`.
@@ -171,7 +181,7 @@ pub mod key_ring {
 
 /// The newest schema version this release creates and reads: the number of steps in
 /// `server::store::schema`.
-pub const SCHEMA_VERSION: i32 = 2;
+pub const SCHEMA_VERSION: i32 = 3;
 
 /// A user that `migrate` creates when no row with its e-mail exists; an existing row is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,6 +39,7 @@ fn an_empty_server_is_set_up_and_a_second_run_changes_nothing() {
                     format!("account {}", database.user),
                     "table user".into(),
                     "table authservice_user".into(),
+                    "table authservice_login_failure".into(),
                     "user admin@x.io".into(),
                     "user user@x.io".into(),
                 ],
@@ -158,7 +159,7 @@ fn the_originals_own_schema_is_adopted_and_never_altered() {
             |database: &Database| database.sql().rows(&format!("SHOW CREATE TABLE `{}`.user", database.name));
         let before = columns(&database);
         let report = database.migration().with(&[("SCHEMA_MODE", "Existing")]).succeed();
-        assert_eq!(report.created, ["table authservice_user"]);
+        assert_eq!(report.created, ["table authservice_user", "table authservice_login_failure"]);
         assert_eq!(report.schema_version, SCHEMA_VERSION);
         assert_eq!(columns(&database), before);
         let server = database.serve(&[("LEGACY_PASSWORD_FORMATS", "plaintext")]);
@@ -194,13 +195,19 @@ fn without_the_right_to_create_the_server_runs_on_user_alone_and_says_what_is_of
                 "the admin flag: account {user} lacks CREATE on database {name}, so table authservice_user is absent and every user is an admin"
             )
         );
+        assert_eq!(
+            report.limits[2],
+            format!(
+                "login protection by all pods together: account {user} lacks CREATE on database {name}, so table authservice_login_failure is absent and each pod counts failed logins on its own"
+            )
+        );
         assert!(
-            report.limits[2].starts_with("user boss@x.io is not created: INSERT command denied to user"),
+            report.limits[3].starts_with("user boss@x.io is not created: INSERT command denied to user"),
             "{:?}",
             report.limits
         );
         assert_eq!(
-            report.limits[3],
+            report.limits[4],
             "user clerk@x.io is not created: without table authservice_user every user is an admin"
         );
         let server = database.serve(&[("LEGACY_PASSWORD_FORMATS", "plaintext")]);

@@ -11,8 +11,9 @@ use authservice::{
     server::{
         self,
         config::{self, Environment, MigrateConfig, ServeConfig},
-        migrate,
+        limiter, migrate,
         passwords::{MAX_PASSWORD_BYTES, calibrate::calibrate},
+        store::Store,
     },
     telemetry,
 };
@@ -52,6 +53,18 @@ enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
         milliseconds: u64,
     },
+    /// Look after users, with the environment of `serve`.
+    #[command(subcommand)]
+    User(UserCommand),
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// Forget the failed logins of an account, so that a lock ends within a second.
+    Unlock {
+        /// The login name, as its owner gives it.
+        email: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -61,6 +74,7 @@ fn main() -> ExitCode {
         Command::Healthcheck => with_runtime(healthcheck()),
         Command::Hash => hash(),
         Command::Calibrate { milliseconds } => run_calibration(Duration::from_millis(milliseconds)),
+        Command::User(UserCommand::Unlock { email }) => with_runtime(unlock(email)),
     }
 }
 
@@ -157,6 +171,19 @@ fn run_calibration(target: Duration) -> ExitCode {
         }
         Err(error) => fail(&error.to_string()),
     }
+}
+
+async fn unlock(email: String) -> ExitCode {
+    let database = match config::database_only(&Environment::of_process()) {
+        Ok(database) => database,
+        Err(faults) => return refuse(&faults),
+    };
+    match limiter::unlock(&Store::new(&database), &email).await {
+        Ok(0) => println!("{email} has no failed logins"),
+        Ok(failures) => println!("{email} is unlocked; failed logins forgotten: {failures}"),
+        Err(error) => return fail(&error.to_string()),
+    }
+    ExitCode::SUCCESS
 }
 
 fn refuse(faults: &config::Faults) -> ExitCode {

@@ -1,6 +1,7 @@
 //! Turns environment and files into configuration, reporting every fault at once.
 
 mod duration;
+mod protection;
 mod source;
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -8,7 +9,10 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use secrecy::{SecretSlice, SecretString};
 
 pub(crate) use self::source::without_newline;
-pub use self::source::{Environment, Fault, Faults};
+pub use self::{
+    protection::LoginProtection,
+    source::{Environment, Fault, Faults},
+};
 use super::passwords::{Argon2id, LegacyFormat, LegacyFormats, NewPasswords, Unsuitable};
 use crate::contract::{self, BootstrapUser, argon2, env, key_ring};
 
@@ -67,6 +71,8 @@ pub struct ServeConfig {
     pub token_issuer: String,
     /// Stored password formats.
     pub passwords: PasswordPolicy,
+    /// When failed logins lock an account or a source.
+    pub protection: LoginProtection,
     /// Address of `/login` and `/validate`.
     pub listen: SocketAddr,
     /// Address of the operations endpoints.
@@ -116,6 +122,7 @@ impl ServeConfig {
         let token_issuer =
             environment.text(env::TOKEN_ISSUER, &mut faults).unwrap_or_else(|| "authservice".to_owned());
         let passwords = passwords(environment, &mut faults);
+        let protection = LoginProtection::read(environment, &mut faults);
         let listen = address(environment, env::LISTEN_ADDRESS, contract::SERVICE_PORT, &mut faults);
         let ops = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
         let hashing_threads = hashing_threads(environment, &mut faults);
@@ -127,6 +134,7 @@ impl ServeConfig {
                 token_ttl,
                 token_issuer,
                 passwords,
+                protection,
                 listen,
                 ops,
                 hashing_threads,
@@ -200,6 +208,18 @@ pub fn read_hashing_threads(environment: &Environment) -> Result<Option<usize>, 
     let mut faults = Faults::default();
     let threads = hashing_threads(environment, &mut faults);
     if faults.is_empty() { Ok(threads) } else { Err(faults) }
+}
+
+/// The database alone, for a command that changes something in it.
+///
+/// # Errors
+/// Every fault of the database's variables.
+pub fn database_only(environment: &Environment) -> Result<Database, Faults> {
+    let mut faults = Faults::default();
+    match database(environment, &mut faults) {
+        Some(database) if faults.is_empty() => Ok(database),
+        _ => Err(faults),
+    }
 }
 
 fn database(environment: &Environment, faults: &mut Faults) -> Option<Database> {

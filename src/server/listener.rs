@@ -17,6 +17,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
+    extract::ConnectInfo,
     http::{HeaderValue, Request, Response, Version, header::CONNECTION},
 };
 use hyper::{body::Incoming, service::service_fn};
@@ -125,9 +126,9 @@ impl Listener {
     async fn accept_one(&self) {
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
         match self.socket.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let open = self.metrics.as_ref().map(Metrics::connected);
-                let connection = serve(stream, self.router.clone(), self.stages.clone(), slot, open);
+                let connection = serve(stream, peer, self.router.clone(), self.stages.clone(), slot, open);
                 self.tracker.spawn(connection);
             }
             Err(error) => {
@@ -141,6 +142,7 @@ impl Listener {
 
 async fn serve(
     stream: TcpStream,
+    peer: SocketAddr,
     router: Router,
     stages: Stages,
     slot: OwnedSemaphorePermit,
@@ -151,7 +153,8 @@ async fn serve(
     let requested = Arc::new(AtomicBool::new(false));
     let service = service_fn({
         let (requested, draining) = (Arc::clone(&requested), stages.draining.clone());
-        move |request: Request<Incoming>| {
+        move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
             requested.store(true, Ordering::Relaxed);
             let draining = (request.version() <= Version::HTTP_11).then(|| draining.clone());
             let answer = router.clone().oneshot(request.map(Body::new));

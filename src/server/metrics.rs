@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,7 +17,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::passwords::{Floor, HashingPool, Unusable};
+use super::{
+    limiter::Kind,
+    passwords::{Floor, HashingPool, Unusable},
+};
 
 /// The endpoints that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub enum Endpoint {
 }
 
 const ENDPOINTS: [(Endpoint, &str); 2] = [(Endpoint::Login, "login"), (Endpoint::Validate, "validate")];
-const CODES: [u16; 7] = [200, 401, 403, 408, 413, 500, 503];
+const CODES: [u16; 8] = [200, 401, 403, 408, 413, 429, 500, 503];
 const BUCKETS: [f64; 14] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
@@ -69,6 +72,9 @@ pub struct Metrics {
     hashing_wait: Histogram,
     rehashed: AtomicU64,
     unverifiable: [AtomicU64; Unusable::ALL.len()],
+    locked_out: [AtomicU64; Kind::ALL.len()],
+    locked_buckets: AtomicI64,
+    counting_alone: AtomicBool,
     database_up: AtomicI64,
     connections: AtomicI64,
 }
@@ -98,6 +104,21 @@ impl Metrics {
         if let Some(index) = Unusable::ALL.iter().position(|known| *known == stored) {
             self.unverifiable[index].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a login that was refused because this kind of bucket is locked.
+    pub fn login_locked_out(&self, kind: Kind) {
+        self.locked_out[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many accounts and sources are locked, as the database last told.
+    pub fn locked_buckets(&self, count: i64) {
+        self.locked_buckets.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether failed logins are counted by all pods together.
+    pub fn login_failures_shared(&self, shared: bool) {
+        self.counting_alone.store(!shared, Ordering::Relaxed);
     }
 
     /// Whether the last look at the database was good.
@@ -150,6 +171,11 @@ struct StoredLabels {
     stored: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BucketLabels {
+    bucket: &'static str,
+}
+
 impl Exposition {
     /// Gathers the sources.
     #[must_use]
@@ -195,9 +221,29 @@ impl Sources {
         }
         Ok(())
     }
-}
 
-impl Sources {
+    fn lockout(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        use prometheus_client::encoding::EncodeMetric;
+        let help = "Logins refused because the account or the source is locked";
+        let mut family = encoder.encode_descriptor("locked_out_logins", help, None, MetricType::Counter)?;
+        for (kind, count) in Kind::ALL.into_iter().zip(&self.metrics.locked_out) {
+            family
+                .encode_family(&BucketLabels { bucket: kind.name() })?
+                .encode_counter::<NoLabelSet, u64, f64>(&count.load(Ordering::Relaxed), None)?;
+        }
+        let help = "Accounts and sources that are locked, by all pods together";
+        let locked = ConstGauge::new(self.metrics.locked_buckets.load(Ordering::Relaxed));
+        locked.encode(encoder.encode_descriptor("locked_buckets", help, None, MetricType::Gauge)?)?;
+        let help = "1 when this pod counts failed logins on its own because the database does not take them";
+        let alone = ConstGauge::new(i64::from(self.metrics.counting_alone.load(Ordering::Relaxed)));
+        alone.encode(encoder.encode_descriptor(
+            "login_failures_counted_alone",
+            help,
+            None,
+            MetricType::Gauge,
+        )?)
+    }
+
     fn unverifiable(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Logins of users whose stored password no accepted format can verify";
         let mut family =
@@ -215,6 +261,7 @@ impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.requests(&mut encoder)?;
         self.unverifiable(&mut encoder)?;
+        self.lockout(&mut encoder)?;
         let (sum, count, buckets) = self.metrics.hashing_wait.read();
         encoder
             .encode_descriptor(

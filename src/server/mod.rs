@@ -4,6 +4,7 @@ pub mod config;
 pub mod health;
 pub mod http;
 pub mod keys;
+pub mod limiter;
 pub mod listener;
 pub mod metrics;
 pub mod migrate;
@@ -29,6 +30,7 @@ use self::{
         ops::{self, Ops},
     },
     keys::{KeysError, LiveKeys, unix_now},
+    limiter::Limiter,
     listener::{Listener, Stages},
     metrics::{Exposition, Metrics},
     passwords::{Capacity, Floor, HashingPool, Verification},
@@ -80,6 +82,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         token_ttl,
         token_issuer,
         passwords,
+        protection,
         listen,
         ops,
         hashing_threads,
@@ -93,6 +96,8 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let floor = Arc::new(first_floor(&pool, passwords).await?);
     let metrics = Arc::new(Metrics::default());
     let store = Arc::new(Store::new(&database));
+    let limiter =
+        Arc::new(Limiter::new(protection, pool.threads(), Arc::clone(&store), Arc::clone(&metrics)));
     let health = Arc::new(Health::new(&database.account.user));
 
     let exposition = Exposition::new(Arc::clone(&metrics), Arc::clone(&pool), Arc::clone(&floor));
@@ -102,6 +107,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         keys: Arc::clone(&keys),
         terms,
         store: Arc::clone(&store),
+        limiter: Arc::clone(&limiter),
         passwords,
         pool: Arc::clone(&pool),
         floor: Arc::clone(&floor),
@@ -129,6 +135,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         let keys = Arc::clone(&keys);
         async move { keys.follow().await }
     });
+    let clean_task = tokio::spawn(async move { limiter.clean().await });
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -148,6 +155,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     watch_task.abort();
     survey_task.abort();
     follow_task.abort();
+    clean_task.abort();
     store.close().await;
     tracing::info!("ended");
     Ok(())

@@ -1,13 +1,17 @@
 //! `/login`: e-mail and password by HTTP Basic for a token.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
-    extract::State,
+    extract::{ConnectInfo, State},
     http::{
         HeaderValue, Request, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE},
+        header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
     },
     response::{IntoResponse, Response},
 };
@@ -15,6 +19,7 @@ use axum::{
 use super::{Auth, BodyRefused, body, challenge, credentials, text, unavailable};
 use crate::server::{
     keys::unix_now,
+    limiter::{Attempt, Refusal},
     metrics::Endpoint,
     passwords::{Busy, Verification},
     store::{StoreError, UserRow},
@@ -32,6 +37,8 @@ enum LoginError {
     InvalidCredentials,
     #[error("request body refused")]
     Body(BodyRefused),
+    #[error("locked out")]
+    LockedOut(Duration),
     #[error(transparent)]
     Busy(#[from] Busy),
     #[error("the database cannot answer: {0}")]
@@ -46,12 +53,23 @@ impl From<BodyRefused> for LoginError {
     }
 }
 
+impl From<Refusal> for LoginError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Locked(left) => Self::LockedOut(left),
+            Refusal::Crowded => Self::Busy(Busy),
+            Refusal::Database(error) => Self::Database(error),
+        }
+    }
+}
+
 impl IntoResponse for LoginError {
     fn into_response(self) -> Response {
         match self {
             Self::MissingCredentials => challenge(StatusCode::UNAUTHORIZED, CHALLENGE, "Missing credentials"),
             Self::InvalidCredentials => challenge(StatusCode::UNAUTHORIZED, CHALLENGE, "Invalid credentials"),
             Self::Body(refused) => refused.into_response(),
+            Self::LockedOut(left) => locked_out(left),
             Self::Busy(Busy) => unavailable("Too many logins, try again"),
             Self::Database(_) => unavailable("Database unavailable, try again"),
             Self::Sign(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "Token could not be signed"),
@@ -59,8 +77,18 @@ impl IntoResponse for LoginError {
     }
 }
 
-/// Answers 200 with the bare token; 401 for missing or wrong credentials; 503 with `Retry-After`
-/// when the hashing queue or the database cannot answer in time; 408 and 413 for bodies.
+/// 429 (RFC 6585 §4), the same for every account: try again when the lock has ended.
+fn locked_out(left: Duration) -> Response {
+    let mut response = text(StatusCode::TOO_MANY_REQUESTS, "Too many failed logins, try again later");
+    // Rounded up: a client that comes back on time is let in.
+    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+/// Answers 200 with the bare token; 401 for missing or wrong credentials; 429 with `Retry-After`
+/// after too many of them, before anything is hashed; 503 with `Retry-After` when the hashing queue or
+/// the database cannot answer in time; 408 and 413 for bodies.
 pub(super) async fn login(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
     let start = Instant::now();
     let mut response = match answer(&auth, request).await {
@@ -78,7 +106,7 @@ pub(super) async fn login(State(auth): State<Arc<Auth>>, request: Request<Body>)
     response
 }
 
-async fn answer(auth: &Auth, request: Request<Body>) -> Result<String, LoginError> {
+async fn answer(auth: &Arc<Auth>, request: Request<Body>) -> Result<String, LoginError> {
     let (head, body) = request.into_parts();
     body::discard(body).await?;
     let given = credentials::basic(&head.headers).ok_or(LoginError::MissingCredentials)?;
@@ -86,8 +114,13 @@ async fn answer(auth: &Auth, request: Request<Body>) -> Result<String, LoginErro
     if auth.pool.is_full() {
         return Err(Busy.into());
     }
+    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let source = auth.limiter.source(peer, &head.headers);
+    let attempt = auth.limiter.admit(&given.email, source).await?;
     let user = auth.store.find(&given.email).await?;
-    let Some(user) = verify(auth, user, given.password).await? else {
+    // On a task of its own: a guess that is hashed counts even when whoever made it hangs up.
+    let verified = tokio::spawn(verify(Arc::clone(auth), attempt, user, given.password));
+    let Some(user) = verified.await.unwrap_or(Err(Busy.into()))? else {
         tracing::info!(outcome = "refused", "login");
         return Err(LoginError::InvalidCredentials);
     };
@@ -99,7 +132,12 @@ async fn answer(auth: &Auth, request: Request<Body>) -> Result<String, LoginErro
 
 /// The user, when the password is theirs. A refusal is not told before the floor, which runs from
 /// the grant of the permit and is waited out after it is returned.
-async fn verify(auth: &Auth, user: Option<UserRow>, password: String) -> Result<Option<UserRow>, LoginError> {
+async fn verify(
+    auth: Arc<Auth>,
+    attempt: Attempt,
+    user: Option<UserRow>,
+    password: String,
+) -> Result<Option<UserRow>, LoginError> {
     let stored = user.as_ref().map(|user| user.password.as_str());
     let verification = Verification::against(stored, auth.passwords, auth.pool.most_kib());
     let unusable = verification.unusable();
@@ -117,12 +155,15 @@ async fn verify(auth: &Auth, user: Option<UserRow>, password: String) -> Result<
             "stored password can be verified by nobody"
         );
     }
+    let user_id = user.as_ref().map(|user| user.id);
     let Some(user) = user.filter(|_| outcome.matches) else {
+        attempt.failed(user_id).await;
         tokio::time::sleep_until((granted.at + auth.floor.current()).into()).await;
         return Ok(None);
     };
+    attempt.succeeded().await;
     if let Some(new) = outcome.rehashed {
-        rehash(auth, &user, &new).await;
+        rehash(&auth, &user, &new).await;
     }
     Ok(Some(user))
 }

@@ -22,6 +22,7 @@ use axum::{
 use super::{
     config::PasswordPolicy,
     keys::LiveKeys,
+    limiter::Limiter,
     metrics::Metrics,
     passwords::{Floor, HashingPool},
     store::Store,
@@ -37,6 +38,8 @@ pub struct Auth {
     pub terms: Terms,
     /// The users.
     pub store: Arc<Store>,
+    /// Which logins may be tried.
+    pub limiter: Arc<Limiter>,
     /// Which stored passwords are accepted.
     pub passwords: PasswordPolicy,
     /// Where passwords are computed.

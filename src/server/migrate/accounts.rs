@@ -18,7 +18,7 @@ use crate::{
 use secrecy::ExposeSecret;
 
 /// What the server needs on its database.
-const ROW_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+pub(super) const ROW_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// The server's account as a login with it showed.
 enum ServerAccount {

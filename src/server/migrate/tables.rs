@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::{Run, report::Explain};
+use super::{Run, accounts::ROW_RIGHTS, report::Explain};
 use crate::{
     contract::{DatabaseFault, MigrationError, SCHEMA_VERSION},
     server::{
@@ -10,7 +10,7 @@ use crate::{
         store::{
             self, StoreError,
             rights::Rights,
-            schema::{self, STEPS, USER_TABLE},
+            schema::{self, FAILURE_TABLE, STEPS, USER_TABLE},
             sql,
         },
     },
@@ -53,7 +53,7 @@ impl Run<'_> {
             }
         }
         if !may_create && !missing.is_empty() {
-            self.without_ours(worker_name);
+            self.without_ours(worker_name, &missing);
             return Ok(());
         }
         // The database was perhaps created after this connection.
@@ -63,7 +63,7 @@ impl Run<'_> {
         match self.run_steps(worker, server, &missing).await {
             // A role promised more than it holds.
             Err(error) if error.fault == DatabaseFault::GrantMissing && !missing.contains(&USER_TABLE) => {
-                self.without_ours(worker_name);
+                self.without_ours(worker_name, &missing);
                 Ok(())
             }
             result => result.map_err(explained),
@@ -71,10 +71,10 @@ impl Run<'_> {
     }
 
     /// A table of ours that was there and is gone, beside users who are still there, is not made anew:
-    /// without its entries every one of them would be an admin.
+    /// without its entries every one of them would be an admin. Failed logins are no such loss.
     fn nothing_is_lost(&self, reached: i32, missing: &[&str]) -> Result<(), MigrationError> {
-        let lost =
-            STEPS.iter().find(|step| step.version <= reached && missing.contains(&step.table)).copied();
+        let lost = STEPS.iter().filter(|step| step.table != FAILURE_TABLE);
+        let lost = lost.copied().find(|step| step.version <= reached && missing.contains(&step.table));
         let Some(lost) = lost.filter(|_| !missing.contains(&USER_TABLE)) else { return Ok(()) };
         let Database { host, port, name, .. } = &self.config.database;
         Err(MigrationError {
@@ -104,11 +104,38 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn without_ours(&mut self, account: &str) {
-        self.limited(format!(
-            "the admin flag: account {account} lacks CREATE on database {}, so table authservice_user is absent and every user is an admin",
-            self.config.database.name
-        ));
+    fn without_ours(&mut self, account: &str, missing: &[&str]) {
+        let lacks = format!("account {account} lacks CREATE on database {}", self.config.database.name);
+        if missing.iter().any(|table| *table != FAILURE_TABLE) {
+            self.limited(format!(
+                "the admin flag: {lacks}, so table authservice_user is absent and every user is an admin"
+            ));
+        }
+        if missing.contains(&FAILURE_TABLE) {
+            self.limited(format!(
+                "login protection by all pods together: {lacks}, so table {FAILURE_TABLE} is absent and each pod counts failed logins on its own"
+            ));
+        }
+    }
+
+    /// An account of the user's may hold rights on single tables.
+    async fn check_failure_rights(&mut self, server: &mut MySqlConnection) -> Result<(), StoreError> {
+        let Database { name, account, .. } = &self.config.database;
+        let tables = schema::existing_tables(server, name).await?;
+        if schema::missing_tables(&tables).contains(&FAILURE_TABLE) {
+            return Ok(());
+        }
+        let rights = Rights::read(server).await?;
+        let lacking: Vec<&str> =
+            ROW_RIGHTS.into_iter().filter(|right| rights.lacks_on(right, name, FAILURE_TABLE)).collect();
+        if !lacking.is_empty() {
+            self.limited(format!(
+                "login protection by all pods together: account {} lacks {} on table {FAILURE_TABLE}, so each pod counts failed logins on its own",
+                account.user,
+                lacking.join(", ")
+            ));
+        }
+        Ok(())
     }
 
     /// Does, as the server, the reads that the server does.
@@ -122,6 +149,7 @@ impl Run<'_> {
             .await;
         read.map_err(|error| explain.error(error.into()))?;
         self.report.schema_version = store::schema_version(server).await.map_err(explained)?;
+        self.check_failure_rights(server).await.map_err(explained)?;
         let hash_length = self.config.passwords.argon2.hash_length();
         if table.password_length < hash_length {
             self.limited(format!(

@@ -56,7 +56,7 @@ impl Watch {
         let seen = within(TIMEOUT, look(&mut connection)).await?;
         self.connection = Some((connection, opened));
         let seen = seen?;
-        if (1..SCHEMA_VERSION).contains(&seen.schema_version) {
+        if (1..schema::REQUIRED_VERSION).contains(&seen.schema_version) {
             return Err(StoreError::new(
                 DatabaseFault::SchemaOutdated,
                 format!(

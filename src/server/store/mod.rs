@@ -1,6 +1,7 @@
 //! Every SQL statement of the server, behind functions that name what they do.
 
 mod check;
+mod failures;
 mod fault;
 pub mod rights;
 pub mod schema;
@@ -22,6 +23,7 @@ pub(crate) use self::check::schema_version;
 pub(crate) use self::fault::{cannot_be_in_the_column, number};
 pub use self::{
     check::{Seen, Watch},
+    failures::Standing,
     fault::StoreError,
 };
 use super::config::{Account, Database};

@@ -11,6 +11,10 @@ use crate::contract::{DatabaseFault, SCHEMA_VERSION};
 
 /// The table of the service this one replaces. Never altered.
 pub const USER_TABLE: &str = "user";
+/// The table of failed logins. It may be absent: each pod then counts on its own.
+pub const FAILURE_TABLE: &str = "authservice_login_failure";
+/// The least version to work with: what later steps make can be done without.
+pub(crate) const REQUIRED_VERSION: i32 = 2;
 /// The table of finished steps.
 const LEDGER_TABLE: &str = "authservice_schema";
 
@@ -32,7 +36,7 @@ pub struct Step {
 }
 
 /// Every step, in order.
-pub const STEPS: [Step; 2] = [
+pub const STEPS: [Step; 3] = [
     // E-mails are told apart by every letter and accent, hence the binary collation.
     Step {
         version: 1,
@@ -49,6 +53,17 @@ pub const STEPS: [Step; 2] = [
         statement: "CREATE TABLE IF NOT EXISTS `authservice_user` (\
              user_id BIGINT NOT NULL PRIMARY KEY, \
              admin BOOLEAN NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
+    },
+    // The second key is for those who clean.
+    Step {
+        version: 3,
+        table: FAILURE_TABLE,
+        statement: "CREATE TABLE IF NOT EXISTS `authservice_login_failure` (\
+             bucket BINARY(32) NOT NULL PRIMARY KEY, \
+             failures INT NOT NULL, \
+             locked BOOLEAN NOT NULL, \
+             ends_at DATETIME(3) NOT NULL, \
+             KEY (ends_at)) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
     },
 ];
 
@@ -202,10 +217,10 @@ mod tests {
 
     #[test]
     fn missing_tables_are_named_without_regard_to_case() {
-        assert_eq!(missing_tables(&[]), ["authservice_schema", "user", "authservice_user"]);
+        assert_eq!(missing_tables(&[]), ["authservice_schema", "user", "authservice_user", FAILURE_TABLE]);
         assert_eq!(
             missing_tables(&["USER".to_owned(), "authservice_schema".to_owned()]),
-            ["authservice_user"]
+            ["authservice_user", FAILURE_TABLE]
         );
     }
 }
