@@ -79,6 +79,10 @@ pub struct AuthServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passwords: Option<Passwords>,
 
+    /// When failed logins lock an account or a source. Default: on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_protection: Option<LoginProtection>,
+
     /// Users that exist from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<Users>,
@@ -342,6 +346,41 @@ impl LegacyFormat {
             Self::Scrypt => password_format::SCRYPT,
         }
     }
+}
+
+/// When failed logins lock an account, known or unknown, or a source: every login of it then answers
+/// 429 with Retry-After until the lock has ended. `auth-server user unlock EMAIL` in a pod ends it sooner.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginProtection {
+    /// Failed logins of one account within `window` that lock it; a source may fail ten times as often.
+    /// 0 turns login protection off. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_failures: Option<i32>,
+    /// How long failed logins count, from the first of them, such as 15m: from 1s to 24h. Default: 15m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("loginProtection.window must be a duration in hours, minutes and seconds such as 15m, from 1s to 24h"))]
+    pub window: Option<Duration>,
+    /// How long a lock lasts, such as 15m: from 1s to 24h. Default: 15m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("loginProtection.lockout must be a duration in hours, minutes and seconds such as 15m, from 1s to 24h"))]
+    pub lockout: Option<Duration>,
+    /// Addresses and networks, such as 10.0.0.0/8, of the proxies whose X-Forwarded-For header is
+    /// believed. Without them sources are not told apart: behind a gateway everybody has one address,
+    /// and the typos of one must not lock out the others. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set", "items" = {
+        "type": "string",
+        "maxLength": 43,
+        "x-kubernetes-validations": [{
+            "rule": "isIP(self) || isCIDR(self)",
+            "message": "loginProtection.trustedProxies must be addresses and networks such as 192.0.2.7, 10.0.0.0/8 or fd00::/8",
+        }],
+    }))]
+    pub trusted_proxies: Vec<String>,
 }
 
 /// Users that exist from the start.

@@ -71,12 +71,28 @@ pub struct Server {
     pub rehash: bool,
     /// Parameters of new hashes, as variables and their values: those that spec gives.
     pub hashing: Vec<(&'static str, String)>,
+    /// When failed logins lock an account or a source.
+    pub protection: LoginProtection,
     /// Compute resources of the container, defaults filled in.
     pub resources: ResourceRequirements,
     /// Labels added to the pods; the operator's own win.
     pub pod_labels: BTreeMap<String, String>,
     /// Annotations added to the pods.
     pub pod_annotations: BTreeMap<String, String>,
+}
+
+/// What spec says of login protection; the server has the defaults. `None` and empty: leave the
+/// variable out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoginProtection {
+    /// [`env::LOGIN_MAX_FAILURES`](crate::contract::env::LOGIN_MAX_FAILURES).
+    pub max_failures: Option<i32>,
+    /// [`env::LOGIN_FAILURE_WINDOW`](crate::contract::env::LOGIN_FAILURE_WINDOW).
+    pub window: Option<String>,
+    /// [`env::LOGIN_LOCKOUT`](crate::contract::env::LOGIN_LOCKOUT).
+    pub lockout: Option<String>,
+    /// [`env::TRUSTED_PROXIES`](crate::contract::env::TRUSTED_PROXIES).
+    pub trusted_proxies: String,
 }
 
 /// A database and the account the server uses in it.

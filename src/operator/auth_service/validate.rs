@@ -14,7 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
     jiff::Timestamp,
 };
-use kube::ResourceExt;
+use kube::{ResourceExt, core::Duration};
 
 use self::{accounts::Accounts, key_ring::KeyRing, migration::Needs};
 use super::{
@@ -23,7 +23,7 @@ use super::{
     gather::Observed,
     live::{self, LiveSettings},
     names::{Component, Identity, entry},
-    plan::{Connection, Deletable, Deletion, Entries, Plan, Server},
+    plan::{Connection, Deletable, Deletion, Entries, LoginProtection, Plan, Server},
     refusal::Refusal,
 };
 use crate::{
@@ -291,18 +291,31 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
         image: settings.image.clone(),
         replicas: spec.replicas.max(0),
         connection: settings.connection.clone(),
-        token_ttl: ttl.map_or_else(
-            || DEFAULT_TTL.to_owned(),
-            |ttl| format!("{}s", std::time::Duration::from(ttl).as_secs()),
-        ),
+        token_ttl: ttl.map_or_else(|| DEFAULT_TTL.to_owned(), seconds),
         token_issuer: inputs.identity.url(),
         legacy_formats: formats.join(","),
         rehash: passwords.and_then(|passwords| passwords.rehash).unwrap_or(true),
         hashing: passwords::hashing(spec),
+        protection: login_protection(spec),
         resources: pod.resources.unwrap_or_else(|| requests("100m", "96Mi")),
         pod_labels: pod.labels,
         pod_annotations: pod.annotations,
     }
+}
+
+fn login_protection(spec: &AuthServiceSpec) -> LoginProtection {
+    let Some(protection) = spec.login_protection.as_ref() else { return LoginProtection::default() };
+    LoginProtection {
+        max_failures: protection.max_failures,
+        window: protection.window.map(seconds),
+        lockout: protection.lockout.map(seconds),
+        trusted_proxies: protection.trusted_proxies.join(","),
+    }
+}
+
+/// A duration as the server's environment takes it.
+fn seconds(duration: Duration) -> String {
+    format!("{}s", std::time::Duration::from(duration).as_secs())
 }
 
 /// The Secret for people and neighbours: what the server uses at present.

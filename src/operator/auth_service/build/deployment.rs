@@ -19,7 +19,7 @@ use k8s_openapi::{
 use super::{
     super::{
         names::{Component, SERVER_CONTAINER},
-        plan::{Plan, Server},
+        plan::{LoginProtection, Plan, Server},
     },
     environment::{file_variable, variable},
     pod::{self, read_only_mount, secret_volume},
@@ -115,6 +115,15 @@ fn environment(server: &Server) -> Vec<EnvVar> {
     }
     variables.push(variable(env::REHASH_PASSWORDS, server.rehash.to_string()));
     variables.extend(server.hashing.iter().map(|(name, value)| variable(name, value)));
+    let LoginProtection { max_failures, window, lockout, trusted_proxies } = &server.protection;
+    let proxies = Some(trusted_proxies).filter(|proxies| !proxies.is_empty());
+    let protection = [
+        (env::LOGIN_MAX_FAILURES, max_failures.map(|failures| failures.to_string())),
+        (env::LOGIN_FAILURE_WINDOW, window.clone()),
+        (env::LOGIN_LOCKOUT, lockout.clone()),
+        (env::TRUSTED_PROXIES, proxies.cloned()),
+    ];
+    variables.extend(protection.into_iter().filter_map(|(name, value)| Some(variable(name, value?))));
     variables
 }
 

@@ -8,8 +8,8 @@ use k8s_openapi::{
 use super::super::{
     names::Identity,
     plan::{
-        Account, AdminAccount, Bootstrap, Connection, DatabaseServer, Entries, ManagedDatabase, Migration,
-        Plan, Server,
+        Account, AdminAccount, Bootstrap, Connection, DatabaseServer, Entries, LoginProtection,
+        ManagedDatabase, Migration, Plan, Server,
     },
 };
 use crate::api::auth_service::{DeletionPolicy, SchemaMode};
@@ -72,6 +72,7 @@ pub(super) fn managed() -> Plan {
             legacy_formats: String::new(),
             rehash: true,
             hashing: vec![],
+            protection: LoginProtection::default(),
             resources: requests("100m", "96Mi"),
             pod_labels: [].into(),
             pod_annotations: [].into(),
@@ -130,6 +131,12 @@ pub(super) fn external() -> Plan {
                 ("ARGON2_ITERATIONS", "4".to_owned()),
                 ("ARGON2_PARALLELISM", "3".to_owned()),
             ],
+            protection: LoginProtection {
+                max_failures: Some(7),
+                window: Some("600s".to_owned()),
+                lockout: Some("1800s".to_owned()),
+                trusted_proxies: "10.0.0.0/8,fd00::/8".to_owned(),
+            },
             pod_labels: [
                 ("team".to_owned(), "identity".to_owned()),
                 ("authservice.dev/name".to_owned(), "usurped".to_owned()),
