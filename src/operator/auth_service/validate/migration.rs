@@ -12,6 +12,7 @@ use sha2::Sha256;
 use super::{Inputs, accounts, accounts::Accounts, passwords::new_passwords};
 use crate::{
     api::auth_service::SchemaMode,
+    contract::DatabaseStatus,
     operator::{
         auth_service::{
             claim::{Owner, owner},
@@ -115,17 +116,25 @@ fn delete(job: &Job, why: &'static str) -> Deletion {
 }
 
 /// Whether a pod that uses the wanted account says that what the migration made is gone: the volume
-/// was wiped, or an older state of database or cluster was restored.
+/// was wiped, or an older state of database or cluster was restored. An older schema than the migration
+/// left is such a state even where the server can work with it.
 fn undone(inputs: &Inputs<'_>, connection: &Connection, completed: Option<Timestamp>) -> bool {
     let noticed = completed.and_then(|at| at.checked_add(NOTICE).ok());
+    let recorded = inputs.service.status.as_ref().and_then(|status| status.database.as_ref());
+    let recorded = recorded.and_then(|database| database.schema_version).unwrap_or_default();
     inputs.observed.verdicts.values().any(|verdict| match verdict {
         Verdict::Unknown => false,
         Verdict::Answered { status, at } => {
             status.database.account == connection.account.username
                 && noticed.is_none_or(|noticed| *at >= noticed)
-                && verdict.asks_for_migration()
+                && (verdict.asks_for_migration() || shows_less_than(&status.database, recorded))
         }
     })
+}
+
+/// Whether a pod has looked at its database, likes it, and sees an older schema than this.
+fn shows_less_than(database: &DatabaseStatus, recorded: i32) -> bool {
+    database.version.is_some() && database.fault.is_none() && database.schema_version < recorded
 }
 
 /// The Job's name; `None` while an input is missing.

@@ -225,6 +225,18 @@ fn a_migration_whose_work_was_undone_is_made_anew() {
 }
 
 #[test]
+fn an_older_schema_than_the_migration_left_is_made_anew_though_pods_can_work_with_it() {
+    let mut world = World::new(json!({}));
+    world.up();
+    world.report();
+    world.later(3600);
+    world.pod_says("as_00000001_1", None);
+    assert_eq!(why(&world.run()), [""; 0], "the schema that was left");
+    world.service.status.as_mut().unwrap().database.as_mut().unwrap().schema_version = Some(3);
+    assert_eq!(why(&world.run()), ["the database has lost what it set up"]);
+}
+
+#[test]
 fn complaints_that_a_migration_cannot_mend_or_has_just_mended_change_nothing() {
     let mut world = World::new(json!({}));
     world.up();
