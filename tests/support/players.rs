@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use authservice::api::auth_service::Algorithm;
 use authservice::contract::{
     DatabaseFault, DatabaseStatus, MigrationReport, OPS_PORT, SCHEMA_VERSION, ServerStatus, env, key_ring,
 };
@@ -299,7 +300,7 @@ async fn status(stage: &Stage, client: &Client, headers: &HeaderMap) -> anyhow::
     let account = variables.into_iter().find(|variable| variable.name == env::MYSQL_USER);
     Ok(ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        key_ids: ids(key_ring::KEY),
+        key_ids: Algorithm::ALL.into_iter().flat_map(|algorithm| ids(algorithm.entry_suffix())).collect(),
         signing_key_id: signer.unwrap_or_default(),
         database: DatabaseStatus {
             account: account.and_then(|variable| variable.value.clone()).unwrap_or_default(),
