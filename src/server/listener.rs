@@ -2,17 +2,9 @@
 //!
 //! `axum::serve` has neither a time limit for headers nor one for their size.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod activity;
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -28,11 +20,16 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::metrics::{Connected, Metrics};
+use self::activity::Activity;
+use super::{
+    http::unavailable,
+    metrics::{Connected, Metrics},
+};
 
 /// Longest time from the start of a connection, or the end of a request on it, to the end of the
 /// next request's header.
@@ -43,12 +40,33 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 const MAX_CONNECTIONS: usize = 4096;
 /// Most requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 16;
+/// Most requests at a time over all connections of a listener; one more is answered 503. Reached by
+/// HTTP/2 alone, where a connection may hold [`MAX_STREAMS`].
+const MAX_REQUESTS: usize = 2 * MAX_CONNECTIONS;
 /// How long a connection that has sent nothing yet is given when the listener closes: its
 /// request may already be on the way.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long connections already queued by the system are still taken in when the listener closes.
 const LAST_ACCEPT: Duration = Duration::from_millis(20);
+
+/// How long a connection is left alone.
+#[derive(Debug, Clone, Copy)]
+struct Timeouts {
+    /// Until its first request: before the first bytes have told the protocol, hyper keeps no time.
+    first_request: Duration,
+    /// Between two requests. An HTTP/2 connection that only answers our PINGs would else hold its slot
+    /// for ever; HTTP/1 connections do not get that old, see [`HEADER_TIMEOUT`].
+    idle: Duration,
+    /// Once it was told to end.
+    farewell: Duration,
+}
+
+const TIMEOUTS: Timeouts = Timeouts {
+    first_request: HEADER_TIMEOUT,
+    idle: Duration::from_mins(1),
+    farewell: Duration::from_secs(5),
+};
 
 /// How a listener ends, in this order.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +86,8 @@ pub struct Listener {
     stages: Stages,
     tracker: TaskTracker,
     slots: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    timeouts: Timeouts,
 }
 
 impl Listener {
@@ -84,6 +104,8 @@ impl Listener {
             stages,
             tracker: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            timeouts: TIMEOUTS,
         })
     }
 
@@ -128,7 +150,15 @@ impl Listener {
         match self.socket.accept().await {
             Ok((stream, peer)) => {
                 let open = self.metrics.as_ref().map(Metrics::connected);
-                let connection = serve(stream, peer, self.router.clone(), self.stages.clone(), slot, open);
+                let answerer = Answerer {
+                    peer,
+                    router: self.router.clone(),
+                    requests: Arc::clone(&self.requests),
+                    draining: self.stages.draining.clone(),
+                    activity: Arc::default(),
+                };
+                let closing = self.stages.closing.clone();
+                let connection = serve(stream, answerer, closing, self.timeouts, (slot, open));
                 self.tracker.spawn(connection);
             }
             Err(error) => {
@@ -140,66 +170,87 @@ impl Listener {
     }
 }
 
-async fn serve(
-    stream: TcpStream,
+/// Answers the requests of one connection.
+struct Answerer {
     peer: SocketAddr,
     router: Router,
-    stages: Stages,
-    slot: OwnedSemaphorePermit,
-    counted: Option<Connected>,
+    requests: Arc<Semaphore>,
+    draining: CancellationToken,
+    activity: Arc<Activity>,
+}
+
+impl Answerer {
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let in_flight = self.activity.begin();
+        let permit = Arc::clone(&self.requests).try_acquire_owned();
+        let draining = (request.version() <= Version::HTTP_11).then(|| self.draining.clone());
+        let answer = self.router.clone().oneshot(request.map(Body::new));
+        async move {
+            let mut response = match permit {
+                Ok(_permit) => infallible(answer).await,
+                Err(_) => unavailable("Too many requests at a time, try again"),
+            };
+            if draining.is_some_and(|draining| draining.is_cancelled()) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            drop(in_flight);
+            Ok(response)
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    answerer: Answerer,
+    closing: CancellationToken,
+    timeouts: Timeouts,
+    held: (OwnedSemaphorePermit, Option<Connected>),
 ) {
     // An answer is one small segment: waiting for more to send with it only costs time.
     let _ = stream.set_nodelay(true);
-    let requested = Arc::new(AtomicBool::new(false));
-    let service = service_fn({
-        let (requested, draining) = (Arc::clone(&requested), stages.draining.clone());
-        move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            requested.store(true, Ordering::Relaxed);
-            let draining = (request.version() <= Version::HTTP_11).then(|| draining.clone());
-            let answer = router.clone().oneshot(request.map(Body::new));
-            async move {
-                let mut response = infallible(answer).await;
-                if draining.is_some_and(|draining| draining.is_cancelled()) {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(response)
-            }
-        }
-    });
+    let activity = Arc::clone(&answerer.activity);
+    let service = service_fn(move |request| answerer.answer(request));
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut first_request = pin!(tokio::time::sleep(HEADER_TIMEOUT));
-    let mut closing = pin!(stages.closing.cancelled());
+    let mut closing = pin!(closing.cancelled());
+    let mut watch = pin!(tokio::time::sleep(timeouts.first_request));
     let mut late_request = pin!(tokio::time::sleep(HEADER_TIMEOUT));
-    let (mut watched, mut is_closing, mut is_ending) = (true, false, false);
+    let (mut is_closing, mut is_ending) = (false, false);
     loop {
+        let mut ends = false;
         tokio::select! {
             biased;
             _ = connection.as_mut() => break,
-            // Until the first bytes have told the protocol, hyper keeps no time.
-            () = &mut first_request, if watched => {
-                if !requested.load(Ordering::Relaxed) {
-                    break;
+            () = &mut watch => {
+                let longest = if is_ending { timeouts.farewell } else { timeouts.idle };
+                match longest.checked_sub(activity.idle()).filter(|rest| !rest.is_zero()) {
+                    _ if !activity.has_begun() => break,
+                    Some(rest) => watch.as_mut().reset(Instant::now() + rest),
+                    None if is_ending => break,
+                    None => ends = true,
                 }
-                watched = false;
             }
             () = &mut closing, if !is_closing => {
                 is_closing = true;
-                if requested.load(Ordering::Relaxed) {
-                    is_ending = true;
-                    connection.as_mut().graceful_shutdown();
+                if activity.has_begun() {
+                    ends = true;
                 } else {
-                    late_request.as_mut().reset(tokio::time::Instant::now() + LAST_REQUEST);
+                    late_request.as_mut().reset(Instant::now() + LAST_REQUEST);
                 }
             }
-            () = &mut late_request, if is_closing && !is_ending => {
-                is_ending = true;
-                connection.as_mut().graceful_shutdown();
-            }
+            () = &mut late_request, if is_closing && !is_ending => ends = true,
+        }
+        if ends && !is_ending {
+            is_ending = true;
+            connection.as_mut().graceful_shutdown();
+            watch.as_mut().reset(Instant::now() + timeouts.farewell);
         }
     }
-    drop((slot, counted));
+    drop(held);
 }
 
 async fn infallible(answer: impl Future<Output = Result<Response<Body>, Infallible>>) -> Response<Body> {
@@ -224,4 +275,114 @@ fn builder() -> Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::any;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+
+    /// A bare HTTP/2 connection (RFC 9113 §4.1).
+    struct Client(TcpStream);
+
+    impl Client {
+        async fn connect(address: SocketAddr) -> Self {
+            let mut client = Self(TcpStream::connect(address).await.unwrap());
+            client.0.write_all(PREFACE).await.unwrap();
+            client.send(SETTINGS, 0, 0, &[]).await;
+            client
+        }
+
+        async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+            let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+            let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+            self.0.write_all(&[&head, payload].concat()).await.unwrap();
+        }
+
+        /// `POST http://test/` without a body, in HPACK's static table (RFC 7541 appendix A).
+        async fn request(&mut self, stream: u32) {
+            self.send(HEADERS, 5, stream, b"\x83\x86\x84\x01\x04test").await;
+        }
+
+        /// Answers PINGs until another frame of this kind comes; its payload, or `None` at the end.
+        async fn until(&mut self, wanted: u8) -> Option<Vec<u8>> {
+            loop {
+                let mut head = [0; 9];
+                self.0.read_exact(&mut head).await.ok()?;
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                let mut payload = vec![0; usize::try_from(length).unwrap()];
+                self.0.read_exact(&mut payload).await.ok()?;
+                match (head[3], head[4]) {
+                    (kind, _) if kind == wanted => return Some(payload),
+                    (PING, 0) => self.send(PING, 1, 0, &payload).await,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    async fn listener(router: Router) -> Listener {
+        let mut listener =
+            Listener::bind(([127, 0, 0, 1], 0).into(), router, Stages::default()).await.unwrap();
+        listener.timeouts = Timeouts {
+            first_request: 250 * MILLISECOND,
+            idle: 500 * MILLISECOND,
+            farewell: 250 * MILLISECOND,
+        };
+        listener
+    }
+
+    fn run(listener: Listener) -> SocketAddr {
+        let address = listener.address().unwrap();
+        tokio::spawn(listener.run());
+        address
+    }
+
+    #[tokio::test]
+    async fn an_http_2_connection_that_only_answers_pings_is_closed() {
+        let listener = listener(Router::new().route("/", any(|| async {}))).await;
+        let mut client = Client::connect(run(listener)).await;
+        for stream in [1, 3, 5, 7] {
+            tokio::time::sleep(200 * MILLISECOND).await;
+            client.request(stream).await;
+            assert!(client.until(HEADERS).await.is_some(), "a used connection stays");
+        }
+        let start = Instant::now();
+        assert!(client.until(GOAWAY).await.is_some());
+        assert_eq!(client.until(HEADERS).await, None, "and ends");
+        assert!((400..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_told_to_end_and_answers_nothing_is_cut_off() {
+        let listener = listener(Router::new().route("/", any(|| async {}))).await;
+        let mut client = Client::connect(run(listener)).await;
+        client.request(1).await;
+        let start = Instant::now();
+        let mut rest = Vec::new();
+        let _ = client.0.read_to_end(&mut rest).await;
+        assert!((600..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn more_requests_than_can_be_served_at_a_time_are_told_to_come_again() {
+        let mut listener = listener(Router::new().route("/", any(std::future::pending::<()>))).await;
+        listener.requests = Arc::new(Semaphore::new(1));
+        let mut client = Client::connect(run(listener)).await;
+        client.request(1).await;
+        client.request(3).await;
+        let answer = client.until(HEADERS).await.unwrap();
+        // `:status: 503`, which the static table has no entry for, as hyper writes it.
+        assert!(answer.starts_with(b"\x48\x83\x6c\x0c\xff"), "{answer:?}");
+    }
 }

@@ -81,7 +81,7 @@ fn challenge(status: StatusCode, challenge: &'static str, body: impl Into<axum::
 }
 
 /// 503: try again in a moment.
-fn unavailable(body: &'static str) -> Response {
+pub(super) fn unavailable(body: &'static str) -> Response {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, body);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
