@@ -71,6 +71,9 @@ pub mod env {
     /// Comma-separated addresses and networks (`10.0.0.0/8`) of the proxies whose
     /// `X-Forwarded-For` is believed; default none.
     pub const TRUSTED_PROXIES: &str = "TRUSTED_PROXIES";
+    /// What `/validate` answers to a token that does not verify: `403` (default), as services
+    /// written for the original expect, or `401` (RFC 6750 §3.1).
+    pub const INVALID_TOKEN_STATUS: &str = "INVALID_TOKEN_STATUS";
     /// Address of the public listener; default `0.0.0.0:5000`.
     pub const LISTEN_ADDRESS: &str = "LISTEN_ADDRESS";
     /// Address of the operations listener; default `0.0.0.0:8081`.

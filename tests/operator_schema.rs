@@ -134,6 +134,7 @@ fn refused_settings() -> Vec<(Value, String)> {
         (json!({"users": {"bootstrap": [user("nobody")]}}), "spec.users.bootstrap[0].email: Invalid value: \"nobody\": spec.users.bootstrap[0].email in body should match '^[^\\s:@]+@[^\\s:@]+$'"),
         (json!({"users": {"bootstrap": [user("a:b@c")]}}), "spec.users.bootstrap[0].email: Invalid value: \"a:b@c\": spec.users.bootstrap[0].email in body should match '^[^\\s:@]+@[^\\s:@]+$'"),
         (json!({"users": {"bootstrap": [{"email": "a@b.c"}]}}), "spec.users.bootstrap[0].passwordSecretRef: Required value"),
+        (json!({"http": {"invalidTokenStatus": 402}}), "spec.http.invalidTokenStatus: Unsupported value: 402: supported values: \"401\", \"403\""),
         (json!({"deletionPolicy": "Maybe"}), "spec.deletionPolicy: Unsupported value: \"Maybe\": supported values: \"Retain\", \"Delete\""),
         (json!({"suspend": "yes"}), "spec.suspend: Invalid value: \"string\": spec.suspend in body must be of type boolean: \"string\""),
     ].map(owned));
@@ -249,6 +250,9 @@ async fn everything_else_is_accepted_and_kept_as_written() -> anyhow::Result<()>
         json!({"loginProtection": {"maxFailures": 0}}),
         json!({"loginProtection": {"maxFailures": 1000, "window": "24h", "lockout": "1s", "trustedProxies": ["10.0.0.0/8", "192.0.2.7", "fd00::/8", "::1"]}}),
         json!({"users": {"bootstrap": []}}),
+        json!({"http": {}}),
+        json!({"http": {"invalidTokenStatus": 401}}),
+        json!({"http": {"invalidTokenStatus": 403}}),
         json!({"users": {"bootstrap": [{"email": "a@b", "passwordSecretRef": {"name": "a"}}, {"email": "c@d.e", "passwordSecretRef": {"name": "c", "key": "pw"}, "admin": true}]}}),
         json!({"pod": {"resources": {"limits": {"memory": "1Gi"}}, "labels": {"a": "b"}, "annotations": {"c": "d"}, "imagePullSecrets": [{"name": "pull"}]}}),
     ];

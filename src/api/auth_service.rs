@@ -87,6 +87,10 @@ pub struct AuthServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<Users>,
 
+    /// How the service answers over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+
     /// What the server pods carry besides what the operator sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Pod>,
@@ -407,6 +411,17 @@ pub struct BootstrapUser {
     /// The `admin` claim of the user's tokens. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<bool>,
+}
+
+/// How the service answers over HTTP.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Http {
+    /// What /validate answers to a token that does not verify: 403, as services written for the original
+    /// expect, or 401, as RFC 6750 asks for and clients that renew their token wait for. Default: 403.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [401, 403]))]
+    pub invalid_token_status: Option<i32>,
 }
 
 /// What the server pods carry besides what the operator sets.

@@ -58,6 +58,16 @@ pub struct PasswordPolicy {
     pub rehash: bool,
 }
 
+/// The status of a token that does not verify.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum InvalidTokenStatus {
+    /// 403, as the service that this one replaces answers.
+    #[default]
+    Forbidden,
+    /// 401, as RFC 6750 §3.1 asks for.
+    Unauthorized,
+}
+
 /// Everything `auth-server serve` needs.
 #[derive(Debug)]
 pub struct ServeConfig {
@@ -73,6 +83,8 @@ pub struct ServeConfig {
     pub passwords: PasswordPolicy,
     /// When failed logins lock an account or a source.
     pub protection: LoginProtection,
+    /// The status of a token that does not verify.
+    pub invalid_token_status: InvalidTokenStatus,
     /// Address of `/login` and `/validate`.
     pub listen: SocketAddr,
     /// Address of the operations endpoints.
@@ -123,6 +135,7 @@ impl ServeConfig {
             environment.text(env::TOKEN_ISSUER, &mut faults).unwrap_or_else(|| "authservice".to_owned());
         let passwords = passwords(environment, &mut faults);
         let protection = LoginProtection::read(environment, &mut faults);
+        let invalid_token_status = invalid_token_status(environment, &mut faults);
         let listen = address(environment, env::LISTEN_ADDRESS, contract::SERVICE_PORT, &mut faults);
         let ops = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
         let hashing_threads = hashing_threads(environment, &mut faults);
@@ -135,6 +148,7 @@ impl ServeConfig {
                 token_issuer,
                 passwords,
                 protection,
+                invalid_token_status,
                 listen,
                 ops,
                 hashing_threads,
@@ -436,6 +450,21 @@ fn number(
         );
     }
     number
+}
+
+fn invalid_token_status(environment: &Environment, faults: &mut Faults) -> InvalidTokenStatus {
+    match environment.text(env::INVALID_TOKEN_STATUS, faults).as_deref() {
+        None | Some("403") => InvalidTokenStatus::Forbidden,
+        Some("401") => InvalidTokenStatus::Unauthorized,
+        Some(other) => {
+            faults.add(
+                env::INVALID_TOKEN_STATUS,
+                format!("{other:?} is no status of an invalid token"),
+                "use 403, as the original answers, or 401, as RFC 6750 asks for",
+            );
+            InvalidTokenStatus::default()
+        }
+    }
 }
 
 fn address(environment: &Environment, variable: &'static str, port: u16, faults: &mut Faults) -> SocketAddr {

@@ -73,6 +73,8 @@ pub struct Server {
     pub hashing: Vec<(&'static str, String)>,
     /// When failed logins lock an account or a source.
     pub protection: LoginProtection,
+    /// [`env::INVALID_TOKEN_STATUS`](crate::contract::env::INVALID_TOKEN_STATUS); `None`: leave the variable out.
+    pub invalid_token_status: Option<i32>,
     /// Compute resources of the container, defaults filled in.
     pub resources: ResourceRequirements,
     /// Labels added to the pods; the operator's own win.

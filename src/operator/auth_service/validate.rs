@@ -297,6 +297,7 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
         rehash: passwords.and_then(|passwords| passwords.rehash).unwrap_or(true),
         hashing: passwords::hashing(spec),
         protection: login_protection(spec),
+        invalid_token_status: spec.http.as_ref().and_then(|http| http.invalid_token_status),
         resources: pod.resources.unwrap_or_else(|| requests("100m", "96Mi")),
         pod_labels: pod.labels,
         pod_annotations: pod.annotations,

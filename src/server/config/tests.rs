@@ -33,6 +33,18 @@ fn the_names_of_the_original_are_enough() {
         config.passwords,
         PasswordPolicy { argon2: default, legacy: LegacyFormats::default(), rehash: true }
     );
+    assert_eq!(config.invalid_token_status, InvalidTokenStatus::Forbidden);
+}
+
+#[test]
+fn an_invalid_token_is_answered_as_the_original_does_unless_told_otherwise() {
+    for (value, expected) in [
+        ("", InvalidTokenStatus::Forbidden),
+        ("403", InvalidTokenStatus::Forbidden),
+        ("401", InvalidTokenStatus::Unauthorized),
+    ] {
+        assert_eq!(serve(&[("INVALID_TOKEN_STATUS", value)]).unwrap().invalid_token_status, expected);
+    }
 }
 
 #[test]
@@ -51,6 +63,7 @@ fn every_fault_is_reported_at_once() {
         ("ARGON2_PARALLELISM", "0"),
         ("LEGACY_PASSWORD_FORMATS", "plaintext,rot13"),
         ("REHASH_PASSWORDS", "maybe"),
+        ("INVALID_TOKEN_STATUS", "404"),
         ("LISTEN_ADDRESS", "everywhere"),
         ("HASHING_THREADS", "0"),
         ("DRAIN_DELAY", "1w"),
@@ -73,6 +86,7 @@ fn every_fault_is_reported_at_once() {
             "ARGON2_PARALLELISM",
             "LEGACY_PASSWORD_FORMATS",
             "REHASH_PASSWORDS",
+            "INVALID_TOKEN_STATUS",
             "LISTEN_ADDRESS",
             "HASHING_THREADS",
             "DRAIN_DELAY"

@@ -2,6 +2,7 @@
 
 mod body;
 mod credentials;
+mod identity;
 mod jwks;
 mod login;
 pub mod ops;
@@ -20,7 +21,7 @@ use axum::{
 };
 
 use super::{
-    config::PasswordPolicy,
+    config::{InvalidTokenStatus, PasswordPolicy},
     keys::LiveKeys,
     limiter::Limiter,
     metrics::Metrics,
@@ -42,6 +43,8 @@ pub struct Auth {
     pub limiter: Arc<Limiter>,
     /// Which stored passwords are accepted.
     pub passwords: PasswordPolicy,
+    /// The status of a token that does not verify.
+    pub invalid_token_status: InvalidTokenStatus,
     /// Where passwords are computed.
     pub pool: Arc<HashingPool>,
     /// Least time of a refusal.
@@ -51,7 +54,8 @@ pub struct Auth {
 }
 
 /// The public endpoints. Any method is taken, and a slash at the end, since callers of the
-/// service that this one replaces use both.
+/// service that this one replaces use both, and proxies ask with the method of the request they hold.
+/// Paths are compared as they come: nothing below `/validate/` leads to another endpoint.
 pub fn public(auth: Arc<Auth>) -> Router {
     Router::new()
         .route("/login", any(login::login))
@@ -59,6 +63,8 @@ pub fn public(auth: Arc<Auth>) -> Router {
         .route("/validate", any(validate::validate))
         .route("/validate/", any(validate::validate))
         .route("/.well-known/jwks.json", get(jwks::jwks))
+        .route("/validate/{*path}", any(validate::forward_auth))
+        .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { text(StatusCode::NOT_FOUND, "Not found") })
         .with_state(auth)
 }
@@ -71,6 +77,11 @@ fn text(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PLAIN);
     response
+}
+
+/// 405; the `Allow` header comes from the router.
+async fn method_not_allowed() -> Response {
+    text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
 }
 
 /// A plain text with the challenge that RFC 9110 §11.6.1 asks for.

@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 
-use super::text;
+use super::{method_not_allowed, text};
 use crate::{
     contract::ServerStatus,
     server::{
@@ -42,6 +42,7 @@ pub fn router(ops: Arc<Ops>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { text(StatusCode::NOT_FOUND, "Not found") })
         .with_state(ops)
 }

@@ -5,12 +5,16 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, Request, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, HeaderValue, Request, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
 };
 
-use super::{Auth, BodyRefused, body, challenge, credentials};
+use super::{Auth, BodyRefused, body, challenge, credentials, identity};
 use crate::server::{
+    config::InvalidTokenStatus,
     keys::unix_now,
     metrics::Endpoint,
     tokens::{self, TokenFault},
@@ -28,35 +32,57 @@ enum ValidateError {
     Body(BodyRefused),
 }
 
-impl IntoResponse for ValidateError {
-    fn into_response(self) -> Response {
+impl ValidateError {
+    fn response(self, invalid_token: InvalidTokenStatus) -> Response {
         match self {
             Self::MissingCredentials => challenge(StatusCode::UNAUTHORIZED, CHALLENGE, "Missing credentials"),
             Self::NotAuthorized(fault) => {
-                challenge(StatusCode::FORBIDDEN, INVALID_TOKEN, format!("Not authorized: {fault}"))
+                let status = match invalid_token {
+                    InvalidTokenStatus::Forbidden => StatusCode::FORBIDDEN,
+                    InvalidTokenStatus::Unauthorized => StatusCode::UNAUTHORIZED,
+                };
+                challenge(status, INVALID_TOKEN, format!("Not authorized: {fault}"))
             }
             Self::Body(refused) => refused.into_response(),
         }
     }
 }
 
-/// Answers 200 with the claims as JSON; 401 without a bearer token; 403 for one that does not
-/// verify; 408 and 413 for bodies.
+/// Answers 200 with the claims as JSON, and in headers whom they name; 401 without a bearer token;
+/// 403, or 401 if so configured, for one that does not verify; 408 and 413 for bodies.
 pub(super) async fn validate(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
+    respond(&auth, request, |claims| {
+        let mut response = Response::new(Body::from(claims));
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
+        response
+    })
+    .await
+}
+
+/// Answers as [`validate`] does, but 200 has headers only: for proxies, which ask with the path of the
+/// request they hold below this one's and have no use for a body. That path says nothing here.
+pub(super) async fn forward_auth(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
+    respond(&auth, request, |_| Response::new(Body::empty())).await
+}
+
+async fn respond(auth: &Auth, request: Request<Body>, good: impl FnOnce(Vec<u8>) -> Response) -> Response {
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let verdict = match body::discard(body).await {
-        Ok(()) => answer(&auth, &head.headers).await,
+        Ok(()) => answer(auth, &head.headers).await,
         Err(refused) => Err(ValidateError::Body(refused)),
     };
-    let response = match verdict {
+    let mut response = match verdict {
         Ok(claims) => {
-            let mut response = Response::new(Body::from(claims));
-            response.headers_mut().insert(CONTENT_TYPE, JSON);
+            let names = identity::headers(&claims);
+            let mut response = good(claims);
+            response.headers_mut().extend(names);
             response
         }
-        Err(error) => error.into_response(),
+        Err(error) => error.response(auth.invalid_token_status),
     };
+    // A verdict that is kept outlives the token's end.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     auth.metrics.answered(Endpoint::Validate, response.status().as_u16(), start.elapsed());
     response
 }

@@ -124,6 +124,9 @@ fn environment(server: &Server) -> Vec<EnvVar> {
         (env::TRUSTED_PROXIES, proxies.cloned()),
     ];
     variables.extend(protection.into_iter().filter_map(|(name, value)| Some(variable(name, value?))));
+    if let Some(status) = server.invalid_token_status {
+        variables.push(variable(env::INVALID_TOKEN_STATUS, status.to_string()));
+    }
     variables
 }
 

@@ -73,6 +73,7 @@ pub(super) fn managed() -> Plan {
             rehash: true,
             hashing: vec![],
             protection: LoginProtection::default(),
+            invalid_token_status: None,
             resources: requests("100m", "96Mi"),
             pod_labels: [].into(),
             pod_annotations: [].into(),
@@ -137,6 +138,7 @@ pub(super) fn external() -> Plan {
                 lockout: Some("1800s".to_owned()),
                 trusted_proxies: "10.0.0.0/8,fd00::/8".to_owned(),
             },
+            invalid_token_status: Some(401),
             pod_labels: [
                 ("team".to_owned(), "identity".to_owned()),
                 ("authservice.dev/name".to_owned(), "usurped".to_owned()),

@@ -149,7 +149,7 @@ fn live_pods_keep_image_and_database_until_the_migration_completed_and_follow_ev
     let mut world = World::new(json!({}));
     world.up();
     let passwords = json!({"legacyFormats": ["werkzeug", "plaintext"], "rehash": false, "minLength": 9, "argon2": {"memoryKiB": 65_536, "parallelism": 2}});
-    world.respec(json!({"image": "server:2", "replicas": 3, "token": {"ttl": "1h"}, "passwords": passwords}));
+    world.respec(json!({"image": "server:2", "replicas": 3, "token": {"ttl": "1h"}, "passwords": passwords, "http": {"invalidTokenStatus": 401}}));
     let held = world.run();
     let server = held.plan.server.clone().unwrap();
     assert_eq!((server.image.as_str(), server.replicas, server.token_ttl.as_str()), ("server:1", 3, "3600s"));
@@ -159,6 +159,7 @@ fn live_pods_keep_image_and_database_until_the_migration_completed_and_follow_ev
     let new_passwords = held.plan.migration.as_ref().unwrap().new_passwords.clone();
     assert_eq!(new_passwords[..2], hashing);
     assert_eq!(new_passwords[2..], [("PASSWORD_MIN_LENGTH", "9".to_owned())]);
+    assert_eq!(server.invalid_token_status, Some(401));
     assert!(!held.live_as_wanted);
     world.complete_migration(&MigrationReport::default());
     assert_eq!(image(&world.run()), "server:2");
