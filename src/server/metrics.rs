@@ -31,6 +31,76 @@ pub enum Endpoint {
     Validate,
 }
 
+/// Declares an enum of outcomes and their names as labels: however many requests come, a label has
+/// no other values.
+macro_rules! outcomes {
+    ($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $outcome:ident = $label:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$meaning])* $outcome,)+
+        }
+
+        impl $name {
+            const NAMES: &'static [&'static str] = &[$($label),+];
+
+            /// The outcome as a label.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                Self::NAMES[self as usize]
+            }
+        }
+    };
+}
+
+outcomes! {
+    /// What became of a login attempt.
+    LoginOutcome {
+        /// A token was issued.
+        Accepted = "accepted",
+        /// No account with this e-mail and password.
+        Refused = "refused",
+        /// No usable Basic credentials.
+        MissingCredentials = "missing_credentials",
+        /// The account or the source is locked.
+        LockedOut = "locked_out",
+        /// The request's body was too large or too slow.
+        BodyRefused = "body_refused",
+        /// The hashing queue was full.
+        Busy = "busy",
+        /// The database could not answer.
+        Database = "database",
+        /// The token could not be signed.
+        Signing = "signing",
+        /// The client went away before its answer.
+        Abandoned = "abandoned",
+    }
+}
+
+outcomes! {
+    /// What became of a token that was to be validated.
+    ValidationOutcome {
+        /// Its claims were answered.
+        Accepted = "accepted",
+        /// No bearer token.
+        MissingCredentials = "missing_credentials",
+        /// The request's body was too large or too slow.
+        BodyRefused = "body_refused",
+        /// `exp` has passed.
+        Expired = "expired",
+        /// `nbf` or `iat` lies ahead.
+        NotYetValid = "not_yet_valid",
+        /// No key verifies the signature.
+        BadSignature = "bad_signature",
+        /// The header names a key that is not loaded.
+        UnknownKey = "unknown_key",
+        /// No JSON Web Token as it has to be.
+        Malformed = "malformed",
+        /// Of another issuer, or for an audience.
+        Foreign = "foreign",
+    }
+}
+
 const ENDPOINTS: [(Endpoint, &str); 2] = [(Endpoint::Login, "login"), (Endpoint::Validate, "validate")];
 const CODES: [u16; 8] = [200, 401, 403, 408, 413, 429, 500, 503];
 const BUCKETS: [f64; 14] =
@@ -69,6 +139,8 @@ struct Requests {
 #[derive(Debug, Default)]
 pub struct Metrics {
     endpoints: [Requests; ENDPOINTS.len()],
+    logins: [AtomicU64; LoginOutcome::NAMES.len()],
+    validations: [AtomicU64; ValidationOutcome::NAMES.len()],
     hashing_wait: Histogram,
     rehashed: AtomicU64,
     unverifiable: [AtomicU64; Unusable::ALL.len()],
@@ -87,6 +159,16 @@ impl Metrics {
             requests.codes[index].fetch_add(1, Ordering::Relaxed);
         }
         requests.seconds.observe(took);
+    }
+
+    /// Counts a login attempt.
+    pub fn logged_in(&self, outcome: LoginOutcome) {
+        self.logins[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a validation.
+    pub fn validated(&self, outcome: ValidationOutcome) {
+        self.validations[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts the wait for a hashing permit.
@@ -176,6 +258,11 @@ struct BucketLabels {
     bucket: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 impl Exposition {
     /// Gathers the sources.
     #[must_use]
@@ -257,9 +344,29 @@ impl Sources {
     }
 }
 
+/// Every outcome from the start, so that the first of a kind is seen as an increase.
+fn outcomes(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    labels: &[&'static str],
+    counts: &[AtomicU64],
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (outcome, count) in labels.iter().zip(counts) {
+        family
+            .encode_family(&OutcomeLabels { outcome })?
+            .encode_counter::<NoLabelSet, u64, f64>(&count.load(Ordering::Relaxed), None)?;
+    }
+    Ok(())
+}
+
 impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.requests(&mut encoder)?;
+        let logins = ("logins", "Login attempts by outcome");
+        outcomes(&mut encoder, logins, LoginOutcome::NAMES, &self.metrics.logins)?;
+        let validations = ("validations", "Validated tokens by outcome");
+        outcomes(&mut encoder, validations, ValidationOutcome::NAMES, &self.metrics.validations)?;
         self.unverifiable(&mut encoder)?;
         self.lockout(&mut encoder)?;
         let (sum, count, buckets) = self.metrics.hashing_wait.read();

@@ -16,11 +16,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Auth, BodyRefused, body, challenge, credentials, text, unavailable};
+use super::{Auth, BodyRefused, audit::Attempt, body, challenge, credentials, text, unavailable};
 use crate::server::{
     keys::unix_now,
-    limiter::{Attempt, Refusal},
-    metrics::Endpoint,
+    limiter::{self, Refusal},
+    metrics::{Endpoint, LoginOutcome},
     passwords::{Busy, Verification},
     store::{StoreError, UserRow},
     tokens::{self, SignError, Subject},
@@ -63,6 +63,20 @@ impl From<Refusal> for LoginError {
     }
 }
 
+impl LoginError {
+    fn outcome(&self) -> LoginOutcome {
+        match self {
+            Self::MissingCredentials => LoginOutcome::MissingCredentials,
+            Self::InvalidCredentials => LoginOutcome::Refused,
+            Self::LockedOut(_) => LoginOutcome::LockedOut,
+            Self::Body(_) => LoginOutcome::BodyRefused,
+            Self::Busy(_) => LoginOutcome::Busy,
+            Self::Database(_) => LoginOutcome::Database,
+            Self::Sign(_) => LoginOutcome::Signing,
+        }
+    }
+}
+
 impl IntoResponse for LoginError {
     fn into_response(self) -> Response {
         match self {
@@ -91,22 +105,32 @@ fn locked_out(left: Duration) -> Response {
 /// the database cannot answer in time; 408 and 413 for bodies.
 pub(super) async fn login(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
     let start = Instant::now();
-    let mut response = match answer(&auth, request).await {
-        Ok(token) => Response::new(Body::from(token)),
+    let mut attempt = Attempt::begin(&auth.metrics, request.headers());
+    let mut response = match answer(&auth, request, &mut attempt).await {
+        Ok(token) => {
+            attempt.outcome = LoginOutcome::Accepted;
+            Response::new(Body::from(token))
+        }
         Err(error) => {
+            attempt.outcome = error.outcome();
             if matches!(error, LoginError::Busy(_) | LoginError::Database(_) | LoginError::Sign(_)) {
-                tracing::warn!(%error, "login not served");
+                attempt.error = Some(error.to_string());
             }
             error.into_response()
         }
     };
+    drop(attempt);
     response.headers_mut().insert(CONTENT_TYPE, super::PLAIN);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     auth.metrics.answered(Endpoint::Login, response.status().as_u16(), start.elapsed());
     response
 }
 
-async fn answer(auth: &Arc<Auth>, request: Request<Body>) -> Result<String, LoginError> {
+async fn answer(
+    auth: &Arc<Auth>,
+    request: Request<Body>,
+    attempt: &mut Attempt<'_>,
+) -> Result<String, LoginError> {
     let (head, body) = request.into_parts();
     body::discard(body).await?;
     let given = credentials::basic(&head.headers).ok_or(LoginError::MissingCredentials)?;
@@ -116,25 +140,21 @@ async fn answer(auth: &Arc<Auth>, request: Request<Body>) -> Result<String, Logi
     }
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let source = auth.limiter.source(peer, &head.headers);
-    let attempt = auth.limiter.admit(&given.email, source).await?;
+    let guess = auth.limiter.admit(&given.email, source).await?;
     let user = auth.store.find(&given.email).await?;
+    attempt.user_id = user.as_ref().map(|user| user.id);
     // On a task of its own: a guess that is hashed counts even when whoever made it hangs up.
-    let verified = tokio::spawn(verify(Arc::clone(auth), attempt, user, given.password));
-    let Some(user) = verified.await.unwrap_or(Err(Busy.into()))? else {
-        tracing::info!(outcome = "refused", "login");
-        return Err(LoginError::InvalidCredentials);
-    };
+    let verified = tokio::spawn(verify(Arc::clone(auth), guess, user, given.password));
+    let user = verified.await.unwrap_or(Err(Busy.into()))?.ok_or(LoginError::InvalidCredentials)?;
     let subject = Subject { id: user.id, username: &user.email, admin: user.admin };
-    let token = tokens::issue(&auth.keys.ring(), &auth.terms, &subject, unix_now())?;
-    tracing::info!(outcome = "accepted", user_id = user.id, "login");
-    Ok(token)
+    Ok(tokens::issue(&auth.keys.ring(), &auth.terms, &subject, unix_now())?)
 }
 
 /// The user, when the password is theirs. A refusal is not told before the floor, which runs from
 /// the grant of the permit and is waited out after it is returned.
 async fn verify(
     auth: Arc<Auth>,
-    attempt: Attempt,
+    guess: limiter::Attempt,
     user: Option<UserRow>,
     password: String,
 ) -> Result<Option<UserRow>, LoginError> {
@@ -157,11 +177,11 @@ async fn verify(
     }
     let user_id = user.as_ref().map(|user| user.id);
     let Some(user) = user.filter(|_| outcome.matches) else {
-        attempt.failed(user_id).await;
+        guess.failed(user_id).await;
         tokio::time::sleep_until((granted.at + auth.floor.current()).into()).await;
         return Ok(None);
     };
-    attempt.succeeded().await;
+    guess.succeeded().await;
     if let Some(new) = outcome.rehashed {
         rehash(&auth, &user, &new).await;
     }

@@ -1,11 +1,13 @@
 //! The endpoints: one file for each.
 
+mod audit;
 mod body;
 mod credentials;
 mod identity;
 mod jwks;
 mod login;
 pub mod ops;
+mod trace_context;
 mod validate;
 
 use std::sync::Arc;

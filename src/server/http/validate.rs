@@ -16,7 +16,7 @@ use super::{Auth, BodyRefused, body, challenge, credentials, identity};
 use crate::server::{
     config::InvalidTokenStatus,
     keys::unix_now,
-    metrics::Endpoint,
+    metrics::{Endpoint, ValidationOutcome},
     tokens::{self, TokenFault},
 };
 
@@ -33,6 +33,19 @@ enum ValidateError {
 }
 
 impl ValidateError {
+    fn outcome(self) -> ValidationOutcome {
+        match self {
+            Self::MissingCredentials => ValidationOutcome::MissingCredentials,
+            Self::NotAuthorized(TokenFault::Expired) => ValidationOutcome::Expired,
+            Self::NotAuthorized(TokenFault::NotYetValid) => ValidationOutcome::NotYetValid,
+            Self::NotAuthorized(TokenFault::BadSignature) => ValidationOutcome::BadSignature,
+            Self::NotAuthorized(TokenFault::UnknownKey) => ValidationOutcome::UnknownKey,
+            Self::NotAuthorized(TokenFault::Malformed) => ValidationOutcome::Malformed,
+            Self::NotAuthorized(TokenFault::Foreign) => ValidationOutcome::Foreign,
+            Self::Body(_) => ValidationOutcome::BodyRefused,
+        }
+    }
+
     fn response(self, invalid_token: InvalidTokenStatus) -> Response {
         match self {
             Self::MissingCredentials => challenge(StatusCode::UNAUTHORIZED, CHALLENGE, "Missing credentials"),
@@ -72,6 +85,8 @@ async fn respond(auth: &Auth, request: Request<Body>, good: impl FnOnce(Vec<u8>)
         Ok(()) => answer(auth, &head.headers).await,
         Err(refused) => Err(ValidateError::Body(refused)),
     };
+    auth.metrics
+        .validated(verdict.as_ref().map_or_else(|error| error.outcome(), |_| ValidationOutcome::Accepted));
     let mut response = match verdict {
         Ok(claims) => {
             let names = identity::headers(&claims);
