@@ -44,6 +44,8 @@ enum Command {
     Migrate,
     /// Ask a server on this machine whether it is ready.
     Healthcheck,
+    /// Print the `OpenAPI` document of the public endpoints.
+    Openapi,
     /// Read a password from standard input and print its Argon2id hash, made with the parameters of
     /// `ARGON2_MEMORY_KIB`, `ARGON2_ITERATIONS` and `ARGON2_PARALLELISM`.
     Hash,
@@ -72,6 +74,10 @@ fn main() -> ExitCode {
         Command::Serve => with_runtime(serve()),
         Command::Migrate => with_runtime(run_migration()),
         Command::Healthcheck => with_runtime(healthcheck()),
+        Command::Openapi => {
+            print!("{}", server::http::openapi::text());
+            ExitCode::SUCCESS
+        }
         Command::Hash => hash(),
         Command::Calibrate { milliseconds } => run_calibration(Duration::from_millis(milliseconds)),
         Command::User(UserCommand::Unlock { email }) => with_runtime(unlock(email)),

@@ -1,5 +1,5 @@
 //! Writes what is derived from the code: the custom resource definition, for `kubectl apply` and
-//! for the chart. With `--check` it only compares.
+//! for the chart, and the server's `OpenAPI` document. With `--check` it only compares.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,14 @@ use crate::{images, progress};
 /// Writes every generated file, or, with `check`, compares them with what the code says now.
 ///
 /// # Errors
-/// When the operator does not compile, or `check` finds a file that is not up to date.
+/// When operator or server does not compile, or `check` finds a file that is not up to date.
 pub fn run(check: bool) -> anyhow::Result<()> {
     let workspace = images::workspace()?;
     let crd = definition(&workspace)?;
+    let openapi = printed(&workspace, "server", "auth-server", "openapi")?;
     let stale: Vec<String> = files(&workspace, &crd)?
         .into_iter()
+        .chain([(workspace.join("docs/openapi.json"), openapi)])
         .filter(|(path, content)| fs::read_to_string(path).ok().as_ref() != Some(content))
         .map(|(path, content)| {
             let shown = path.strip_prefix(&workspace).unwrap_or(&path).display().to_string();
@@ -37,9 +39,15 @@ pub fn run(check: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The definition as the operator itself prints it: this program does not link the operator.
+/// The definition as the operator itself prints it.
 fn definition(workspace: &Path) -> anyhow::Result<Value> {
-    let printed = progress::output(Command::new("cargo").current_dir(workspace).args([
+    serde_json::from_str(&printed(workspace, "operator", "operator", "crd")?)
+        .context("the operator printed no JSON")
+}
+
+/// What one of the binaries prints about itself: this program links neither.
+fn printed(workspace: &Path, feature: &str, binary: &str, command: &str) -> anyhow::Result<String> {
+    progress::output(Command::new("cargo").current_dir(workspace).args([
         "run",
         "--quiet",
         "--locked",
@@ -47,13 +55,12 @@ fn definition(workspace: &Path) -> anyhow::Result<Value> {
         "authservice-operator",
         "--no-default-features",
         "--features",
-        "operator",
+        feature,
         "--bin",
-        "operator",
+        binary,
         "--",
-        "crd",
-    ]))?;
-    serde_json::from_str(&printed).context("the operator printed no JSON")
+        command,
+    ]))
 }
 
 fn files(workspace: &Path, crd: &Value) -> anyhow::Result<Vec<(PathBuf, String)>> {

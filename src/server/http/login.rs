@@ -16,7 +16,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Auth, BodyRefused, audit::Attempt, body, challenge, credentials, text, unavailable};
+use super::{
+    Auth, BodyRefused,
+    audit::Attempt,
+    body, challenge, credentials,
+    openapi::{BeforeAnyEndpoint, BodyRefusals},
+    text, unavailable,
+};
 use crate::server::{
     keys::unix_now,
     limiter::{self, Refusal},
@@ -100,6 +106,26 @@ fn locked_out(left: Duration) -> Response {
     response
 }
 
+#[utoipa::path(
+    post,
+    path = "/login",
+    tag = "tokens",
+    operation_id = "login",
+    summary = "E-mail and password for a token",
+    description = "The answer is the bare token, to be sent to /validate and to whatever asks it.",
+    security(("basic" = [])),
+    responses(
+        (status = 200, description = "The token: a JSON Web Token, signed as its header says", body = String,
+            headers(("Cache-Control" = String, description = "no-store"))),
+        (status = 401, description = "Missing credentials, or Invalid credentials", body = String,
+            headers(("WWW-Authenticate" = String, description = "Basic, RFC 7617"))),
+        (status = 429, description = "The account or the source is locked after too many failed logins",
+            body = String, headers(("Retry-After" = u64, description = "Seconds until the lock ends"))),
+        (status = 500, description = "The token could not be signed", body = String),
+        BodyRefusals,
+        BeforeAnyEndpoint
+    )
+)]
 /// Answers 200 with the bare token; 401 for missing or wrong credentials; 429 with `Retry-After`
 /// after too many of them, before anything is hashed; 503 with `Retry-After` when the hashing queue or
 /// the database cannot answer in time; 408 and 413 for bodies.

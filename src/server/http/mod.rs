@@ -6,6 +6,7 @@ mod credentials;
 mod identity;
 mod jwks;
 mod login;
+pub mod openapi;
 pub mod ops;
 mod trace_context;
 mod validate;
@@ -66,6 +67,7 @@ pub fn public(auth: Arc<Auth>) -> Router {
         .route("/validate/", any(validate::validate))
         .route("/.well-known/jwks.json", get(jwks::jwks))
         .route("/validate/{*path}", any(validate::forward_auth))
+        .route("/openapi.json", get(openapi::document))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { text(StatusCode::NOT_FOUND, "Not found") })
         .with_state(auth)

@@ -12,7 +12,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Auth, BodyRefused, body, challenge, credentials, identity};
+use super::{
+    Auth, BodyRefused, body, challenge, credentials, identity,
+    openapi::{BadToken, BeforeAnyEndpoint, BodyRefusals, GoodToken, GoodTokenInHeaders},
+};
 use crate::server::{
     config::InvalidTokenStatus,
     keys::unix_now,
@@ -61,6 +64,15 @@ impl ValidateError {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/validate",
+    tag = "tokens",
+    operation_id = "validate",
+    summary = "A token for its claims",
+    security(("bearer" = [])),
+    responses(GoodToken, BadToken, BodyRefusals, BeforeAnyEndpoint)
+)]
 /// Answers 200 with the claims as JSON, and in headers whom they name; 401 without a bearer token;
 /// 403, or 401 if so configured, for one that does not verify; 408 and 413 for bodies.
 pub(super) async fn validate(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
@@ -72,6 +84,17 @@ pub(super) async fn validate(State(auth): State<Arc<Auth>>, request: Request<Bod
     .await
 }
 
+#[utoipa::path(
+    post,
+    path = "/validate/{path}",
+    tag = "tokens",
+    operation_id = "forwardAuth",
+    summary = "A token for whom it names, in headers alone",
+    description = "For proxies that ask before they let a request through, with its path below this one's.",
+    params(("path" = String, Path, description = "Any path, slashes included; it says nothing here")),
+    security(("bearer" = [])),
+    responses(GoodTokenInHeaders, BadToken, BodyRefusals, BeforeAnyEndpoint)
+)]
 /// Answers as [`validate`] does, but 200 has headers only: for proxies, which ask with the path of the
 /// request they hold below this one's and have no use for a body. That path says nothing here.
 pub(super) async fn forward_auth(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {

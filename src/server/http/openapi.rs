@@ -1,0 +1,241 @@
+//! `/openapi.json`: what the public endpoints take and answer, from the attributes of their handlers.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use axum::{
+    http::{HeaderValue, header::CONTENT_TYPE},
+    response::Response,
+};
+use utoipa::{
+    IntoResponses, Modify, OpenApi, ToSchema,
+    openapi::{
+        self, Content, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder, Type,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use super::{login, validate};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "authservice",
+        description = "Logs users in and validates their tokens. A slash at the end of a path changes nothing, any method is \
+                       answered as POST is except on /openapi.json, and request bodies are ignored."
+    ),
+    paths(login::login, validate::validate, validate::forward_auth, document),
+    components(schemas(Claims)),
+    modifiers(&Shared)
+)]
+struct Public;
+
+/// The document as text.
+static TEXT: LazyLock<String> = LazyLock::new(|| {
+    // A tree of strings under string keys always serialises.
+    let mut text = Public::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+});
+
+/// The `OpenAPI` 3.1 document of the public endpoints.
+#[must_use]
+pub fn text() -> &'static str {
+    &TEXT
+}
+
+/// Answers the document.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "document",
+    operation_id = "openapi",
+    summary = "This document",
+    description = "Generated from the server's own code.",
+    responses(
+        (status = 200, description = "An OpenAPI 3.1 document", body = Object, content_type = "application/json"),
+        (status = 405, description = "A method other than GET and HEAD", body = String,
+            headers(("Allow" = String, description = "GET,HEAD"))),
+        BeforeAnyEndpoint
+    )
+)]
+pub(super) async fn document() -> Response {
+    let mut response = Response::new(text().into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The claims of a token. Those that this service issues hold all of these; of others, issued by the
+/// service that it replaces, only `exp` is certain. Unknown claims are passed on.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the derived schema alone")]
+pub(super) struct Claims {
+    /// The user's e-mail address.
+    #[schema(required = false)]
+    username: String,
+    /// Whether the user is an admin.
+    #[schema(required = false)]
+    admin: bool,
+    /// When the token ends, in seconds since 1970.
+    exp: f64,
+    /// When it was issued, in seconds since 1970.
+    #[schema(required = false)]
+    iat: f64,
+    /// Who issued it.
+    #[schema(required = false)]
+    iss: String,
+    /// The user's id.
+    #[schema(required = false)]
+    sub: String,
+    /// The token's own id.
+    #[schema(required = false)]
+    jti: String,
+}
+
+type Responses = BTreeMap<String, RefOr<openapi::Response>>;
+
+/// Answers that several endpoints have, by name.
+fn shared_answers() -> [(&'static str, ResponseBuilder); 7] {
+    let refusal =
+        |description| text_described(description).header("WWW-Authenticate", header("Bearer, RFC 6750"));
+    [
+        ("NoRequest", described("No HTTP request; without a body")),
+        ("HeaderTooLarge", described("A header of more than 8 KiB; without a body")),
+        (
+            "Busy",
+            text_described("Too many requests at a time, or what the endpoint needs cannot answer in time")
+                .header("Retry-After", header("Seconds")),
+        ),
+        ("BodyTooSlow", text_described("The body took longer than 10 s")),
+        ("BodyTooLarge", text_described("The body has more than 16 KiB")),
+        (
+            "NoToken",
+            refusal("No bearer token; or one that does not verify, where 401 is configured for those"),
+        ),
+        ("BadToken", refusal("A token that does not verify, unless 401 is configured")),
+    ]
+}
+
+/// What is answered before an endpoint is asked.
+pub(super) struct BeforeAnyEndpoint;
+
+impl IntoResponses for BeforeAnyEndpoint {
+    fn responses() -> Responses {
+        shared([("400", "NoRequest"), ("431", "HeaderTooLarge"), ("503", "Busy")])
+    }
+}
+
+/// What is answered to the body of a request, which is read only to be thrown away.
+pub(super) struct BodyRefusals;
+
+impl IntoResponses for BodyRefusals {
+    fn responses() -> Responses {
+        shared([("408", "BodyTooSlow"), ("413", "BodyTooLarge")])
+    }
+}
+
+/// A token that does not verify, or none.
+pub(super) struct BadToken;
+
+impl IntoResponses for BadToken {
+    fn responses() -> Responses {
+        shared([("401", "NoToken"), ("403", "BadToken")])
+    }
+}
+
+/// A token that verifies.
+pub(super) struct GoodToken;
+
+impl IntoResponses for GoodToken {
+    fn responses() -> Responses {
+        let claims = Content::new(Some(Ref::from_schema_name("Claims")));
+        good(described("The token is good; these are its claims").content("application/json", claims))
+    }
+}
+
+/// A token that verifies, for whoever reads no body.
+pub(super) struct GoodTokenInHeaders;
+
+impl IntoResponses for GoodTokenInHeaders {
+    fn responses() -> Responses {
+        good(described("The token is good; without a body"))
+    }
+}
+
+fn shared<const N: usize>(answers: [(&str, &str); N]) -> Responses {
+    answers.map(|(status, name)| (status.to_owned(), Ref::from_response_name(name).into())).into()
+}
+
+fn good(response: ResponseBuilder) -> Responses {
+    const ENCODED: &str = "percent-encoded where it is not visible ASCII";
+    let username = || header(&format!("The claim username, {ENCODED}; empty when there is none"));
+    let response = response
+        .header("X-Auth-Request-User", header(&format!("The claim sub, or username without one, {ENCODED}")))
+        .header("X-Auth-Request-Email", username())
+        .header("X-Forwarded-User", username())
+        .header("Cache-Control", header("no-store"));
+    [("200".to_owned(), response.build().into())].into()
+}
+
+fn described(description: &str) -> ResponseBuilder {
+    ResponseBuilder::new().description(description)
+}
+
+fn text_described(description: &str) -> ResponseBuilder {
+    described(description).content("text/plain", Content::new(Some(a_string())))
+}
+
+fn header(description: &str) -> openapi::Header {
+    HeaderBuilder::new().schema(Some(a_string())).description(Some(description)).build()
+}
+
+fn a_string() -> openapi::Schema {
+    ObjectBuilder::new().schema_type(Type::String).build().into()
+}
+
+/// What operations refer to: shared answers, and how callers prove who they are.
+struct Shared;
+
+impl Modify for Shared {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let Some(components) = document.components.as_mut() else { return };
+        let basic = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Basic)
+            .description(Some("E-mail and password in UTF-8 (RFC 7617)"))
+            .build();
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some("A token that /login answered (RFC 6750)"))
+            .build();
+        components.add_security_scheme("basic", SecurityScheme::Http(basic));
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let answers = shared_answers().map(|(name, answer)| (name.to_owned(), answer.build().into()));
+        components.responses.extend(answers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::server::tokens::{self, KeyRing, Subject, Terms};
+
+    #[test]
+    fn the_schema_of_claims_has_the_claims_of_an_issued_token() {
+        let ring = KeyRing::single(b"a-secret-of-more-than-thirty-two-bytes");
+        let terms = Terms { issuer: "authservice".to_owned(), ttl_seconds: 60 };
+        let subject = Subject { id: 7, username: "ann@example.org", admin: true };
+        let token = tokens::issue(&ring, &terms, &subject, 1_800_000_000).unwrap();
+        let claims = tokens::verify(&ring, &terms, &token, 1_800_000_000).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        let document: Value = serde_json::from_str(text()).unwrap();
+        let schema = &document["components"]["schemas"]["Claims"];
+        let names =
+            |object: &Value| -> BTreeSet<String> { object.as_object().unwrap().keys().cloned().collect() };
+        assert_eq!(names(&schema["properties"]), names(&claims));
+        assert_eq!(schema["required"], serde_json::json!(["exp"]));
+    }
+}
