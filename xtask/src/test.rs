@@ -134,6 +134,7 @@ fn server(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
         }
     }
     surroundings.add_client()?;
+    surroundings.set("TEST_PROXIES_ROOTFS", parts::rootfs(Rootfs::Proxies)?);
     let outcome = run_group(Group::Server, &surroundings, |program| Command::new(program));
     databases.into_iter().try_for_each(Database::stop)?;
     outcome
