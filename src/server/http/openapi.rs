@@ -14,16 +14,16 @@ use utoipa::{
     },
 };
 
-use super::{login, validate};
+use super::{jwks, login, validate};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "authservice",
         description = "Logs users in and validates their tokens. A slash at the end of a path changes nothing, any method is \
-                       answered as POST is except on /openapi.json, and request bodies are ignored."
+                       answered as POST is except on the documents, which are read by GET, and request bodies are ignored."
     ),
-    paths(login::login, validate::validate, validate::forward_auth, document),
+    paths(login::login, validate::validate, validate::forward_auth, jwks::jwks, document),
     components(schemas(Claims)),
     modifiers(&Shared)
 )]
