@@ -28,7 +28,10 @@ fn no_kind_of_refusal_can_be_told_by_its_time() {
     }
     database.insert("damaged", "$6$salt$hash");
     database.insert("dear", "$2b$31$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW");
-    let server = database.serve(&[("LEGACY_PASSWORD_FORMATS", "plaintext,bcrypt,werkzeug,pbkdf2")]);
+    let server = database.serve(&[
+        ("LEGACY_PASSWORD_FORMATS", "plaintext,bcrypt,werkzeug,pbkdf2"),
+        ("LOGIN_MAX_FAILURES", "0"),
+    ]);
     let overlong = "x".repeat(1025);
     let kinds = [
         ("unknown user", "nobody", "wrong"),

@@ -18,7 +18,7 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
@@ -38,6 +38,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// Most connections of the public port; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 4096;
+/// Most connections that wait in the system's queue, which may have a smaller limit of its own. What
+/// finds it full is dropped and tried again a whole second later.
+const BACKLOG: u32 = 4096;
 /// Most requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 16;
 /// Most requests at a time over all connections of a listener; one more is answered 503. Reached by
@@ -95,10 +98,12 @@ impl Listener {
     ///
     /// # Errors
     /// It cannot be bound.
-    pub async fn bind(address: SocketAddr, router: Router, stages: Stages) -> std::io::Result<Self> {
-        let socket = TcpListener::bind(address).await?;
+    pub fn bind(address: SocketAddr, router: Router, stages: Stages) -> std::io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
         Ok(Self {
-            socket,
+            socket: socket.listen(BACKLOG)?,
             router,
             metrics: None,
             stages,
@@ -331,9 +336,8 @@ mod tests {
 
     const MILLISECOND: Duration = Duration::from_millis(1);
 
-    async fn listener(router: Router) -> Listener {
-        let mut listener =
-            Listener::bind(([127, 0, 0, 1], 0).into(), router, Stages::default()).await.unwrap();
+    fn listener(router: Router) -> Listener {
+        let mut listener = Listener::bind(([127, 0, 0, 1], 0).into(), router, Stages::default()).unwrap();
         listener.timeouts = Timeouts {
             first_request: 250 * MILLISECOND,
             idle: 500 * MILLISECOND,
@@ -350,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_http_2_connection_that_only_answers_pings_is_closed() {
-        let listener = listener(Router::new().route("/", any(|| async {}))).await;
+        let listener = listener(Router::new().route("/", any(|| async {})));
         let mut client = Client::connect(run(listener)).await;
         for stream in [1, 3, 5, 7] {
             tokio::time::sleep(200 * MILLISECOND).await;
@@ -365,7 +369,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_told_to_end_and_answers_nothing_is_cut_off() {
-        let listener = listener(Router::new().route("/", any(|| async {}))).await;
+        let listener = listener(Router::new().route("/", any(|| async {})));
         let mut client = Client::connect(run(listener)).await;
         client.request(1).await;
         let start = Instant::now();
@@ -376,7 +380,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_requests_than_can_be_served_at_a_time_are_told_to_come_again() {
-        let mut listener = listener(Router::new().route("/", any(std::future::pending::<()>))).await;
+        let mut listener = listener(Router::new().route("/", any(std::future::pending::<()>)));
         listener.requests = Arc::new(Semaphore::new(1));
         let mut client = Client::connect(run(listener)).await;
         client.request(1).await;

@@ -117,10 +117,9 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     };
     let stages = Stages::default();
     let ops_stages = Stages::default();
-    let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::new(auth)), &stages)
-        .await?
+    let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::new(auth)), &stages)?
         .counted(Arc::clone(&metrics));
-    let ops_listener = bind(env::OPS_ADDRESS, ops, ops_router, &ops_stages).await?;
+    let ops_listener = bind(env::OPS_ADDRESS, ops, ops_router, &ops_stages)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         public = %public_listener.address()?,
@@ -173,13 +172,13 @@ fn raise_file_limit() {
     }
 }
 
-async fn bind(
+fn bind(
     variable: &'static str,
     address: SocketAddr,
     router: axum::Router,
     stages: &Stages,
 ) -> Result<Listener, ServeError> {
-    Listener::bind(address, router, stages.clone()).await.map_err(|source| ServeError::Listen {
+    Listener::bind(address, router, stages.clone()).map_err(|source| ServeError::Listen {
         variable,
         address,
         source,
