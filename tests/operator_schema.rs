@@ -115,7 +115,7 @@ fn refused_settings() -> Vec<(Value, String)> {
         (json!({"passwords": {"minLength": 0}}), "spec.passwords.minLength: Invalid value: 0: spec.passwords.minLength in body should be greater than or equal to 1"),
         (json!({"passwords": {"minLength": 25}}), "spec.passwords.minLength: Invalid value: 25: spec.passwords.minLength in body should be less than or equal to 24"),
         (argon2(json!({"memoryKiB": 131_073})), "spec.passwords.argon2.memoryKiB: Invalid value: 131073: spec.passwords.argon2.memoryKiB in body should be less than or equal to 131072"),
-        (argon2(json!({"memoryKiB": 65_536, "iterations": 0})), "spec.passwords.argon2.iterations: Invalid value: 0: spec.passwords.argon2.iterations in body should be greater than or equal to 1"),
+        (argon2(json!({"iterations": 17})), "spec.passwords.argon2.iterations: Invalid value: 17: spec.passwords.argon2.iterations in body should be less than or equal to 16"),
         (argon2(json!({"parallelism": 5})), "spec.passwords.argon2.parallelism: Invalid value: 5: spec.passwords.argon2.parallelism in body should be less than or equal to 4"),
         (argon2(json!({"iterations": 1})), WEAK),
         (argon2(json!({"memoryKiB": 19_455})), WEAK),
