@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
-
 use anyhow::Context as _;
 use authservice::api::AuthService;
 use k8s_openapi::{
@@ -22,10 +20,13 @@ use kube::{
 use serde_json::json;
 use support::{
     audit::Mark,
-    clients::{self, admin, claims, token},
+    clients::{self, admin, claims, lifetime, token},
     cluster::{Sandbox, client},
     kubectl::kubectl,
-    node::{Helm, SYSTEM, apply, helm, in_own_namespace, install, install_with_output, wait_rolled_out},
+    node::{
+        Helm, SYSTEM, apply, eventually, helm, in_own_namespace, install, install_with_output,
+        wait_rolled_out,
+    },
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -109,16 +110,7 @@ async fn services_go_on_while_releases_of_helm_4_and_3_come_and_go() -> anyhow::
         sandbox.merge::<AuthService>("auth", json!({"spec": {"token": {"ttl": "1h"}}})).await?;
         sandbox.wait_ready("auth").await?;
         assert_eq!(wait_rolled_out(sandbox, "auth").await?.metadata.uid, made);
-        let lifetime = async || -> anyhow::Result<u64> {
-            let claims = claims(&address, &token(&address, &user).await?).await?;
-            Ok(claims["exp"].as_u64().context("exp")? - claims["iat"].as_u64().context("iat")?)
-        };
-        // A pod that drains answers for as long as a node still leads to it.
-        let started = Instant::now();
-        while lifetime().await? != 3600 {
-            anyhow::ensure!(started.elapsed() < Duration::from_secs(15), "tokens live as long as before");
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
+        eventually("a token of an hour", &3600, async || lifetime(&address, &user).await).await?;
         install(Helm::V3, "second", &second, &["replicas=2"]).await?;
         uninstall_content(&mut mark, Helm::V3, "second", &second).await?;
         // Back to the first: its definition is another release's by now.

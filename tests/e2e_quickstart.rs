@@ -17,7 +17,9 @@ use kube::{
 };
 use serde_json::{Value, json};
 use support::{
-    clients::{self, Caller, Credentials, admin, claims, curl, requests, secret_entry, start_client, token},
+    clients::{
+        self, Caller, Credentials, admin, claims, curl, lifetime, requests, secret_entry, start_client, token,
+    },
     cluster::{Sandbox, condition},
     kubectl::kubectl,
     node::{eventually, on_node, pods, restarts, wait_other_pods, wait_rolled_out},
@@ -115,9 +117,7 @@ async fn an_empty_spec_becomes_a_login_service_for_callers_of_the_original() -> 
         let service = sandbox.wait_ready("auth").await?;
         assert_eq!(condition(&service, "BootstrapUserMissing"), None);
         wait_rolled_out(sandbox, "auth").await?;
-        let token = token(&by_address, &user).await?;
-        let claims = claims(&by_address, &token).await?;
-        assert_eq!(claims["exp"].as_u64().context("exp")? - claims["iat"].as_u64().context("iat")?, 7200);
+        eventually("a token of two hours", &7200, async || lifetime(&by_address, &user).await).await?;
         assert!(sandbox.api::<Secret>().get_opt("auth-admin").await?.is_none());
         Ok(())
     })
@@ -155,14 +155,13 @@ async fn what_people_delete_or_edit_comes_back_and_serves_again() -> anyhow::Res
         ]}}}});
         let parameters = kube::api::PatchParams::default();
         sandbox.api::<Deployment>().patch("auth", &parameters, &kube::api::Patch::Strategic(edit)).await?;
-        eventually("a token of a day", &Some(24 * 60 * 60), async || {
-            let claims = claims(&address, &token(&address, &user).await?).await?;
+        eventually("a token of a day", &(24 * 60 * 60), async || {
             let deployment = sandbox.api::<Deployment>().get("auth").await?;
             let settled = deployment.status.unwrap_or_default();
             anyhow::ensure!(
                 settled.updated_replicas == settled.replicas && settled.unavailable_replicas.is_none()
             );
-            Ok(claims["exp"].as_i64().zip(claims["iat"].as_i64()).map(|(exp, iat)| exp - iat))
+            lifetime(&address, &user).await
         })
         .await?;
         Ok(())
@@ -194,8 +193,8 @@ async fn changes_of_spec_roll_out() -> anyhow::Result<()> {
         }
         assert_eq!(restarts(&pods_now), [0, 0]);
         let address = clients::address(sandbox, "auth").await?;
-        let claims = claims(&address, &token(&address, &admin(sandbox, "auth").await?).await?).await?;
-        assert_eq!(claims["exp"].as_u64().context("exp")? - claims["iat"].as_u64().context("iat")?, 90 * 60);
+        let user = admin(sandbox, "auth").await?;
+        eventually("a token of 90 minutes", &(90 * 60), async || lifetime(&address, &user).await).await?;
 
         for replicas in [3, 1] {
             let wanted = format!("--replicas={replicas}");

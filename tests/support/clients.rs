@@ -254,6 +254,16 @@ pub async fn claims(address: &str, token: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_str(&answer.text)?)
 }
 
+/// How long a new token is valid, in seconds. A pod that drains answers for as long as a node still
+/// leads to it, so that after a change of spec this is waited for.
+///
+/// # Errors
+/// When nobody can log in, or the token is refused.
+pub async fn lifetime(address: &str, credentials: &Credentials) -> anyhow::Result<u64> {
+    let claims = claims(address, &token(address, credentials).await?).await?;
+    Ok(claims["exp"].as_u64().context("exp")? - claims["iat"].as_u64().context("iat")?)
+}
+
 fn client() -> anyhow::Result<reqwest::Client> {
     Ok(reqwest::Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(30)).build()?)
 }
