@@ -301,6 +301,20 @@ fn killed_at_any_moment_of_initialisation_it_comes_up(engine: Engine) {
     assert_eq!(container.query("secret", "SELECT 1").unwrap(), "1\n");
 }
 
+/// A pod that is deleted by force may be at work beside its successor for a while.
+fn beside_a_start_that_has_not_ended_the_later_one_comes_up(engine: Engine) {
+    let rootfs = engine.rootfs();
+    let volume = Volume::new("secret");
+    let mut earlier = volume.start(&rootfs);
+    let begun = volume.path("volume/data.unfinished/ibdata1");
+    eventually("the initialisation", || begun.exists().then_some(()));
+    volume.replace_pod();
+    let mut later = volume.start(&rootfs);
+    assert_ne!(earlier.exit_code(), 0);
+    later.wait_until_ready();
+    assert_eq!(later.query("secret", "SELECT COUNT(*) >= 0 FROM mysql.db").unwrap(), "1\n");
+}
+
 fn asked_to_stop_while_initialising_it_stops_at_once(engine: Engine) {
     let volume = Volume::new("secret");
     let mut container = volume.start(&engine.rootfs());
@@ -352,6 +366,7 @@ on_both_engines! {
     the_password_of_the_secret_opens_the_one_root
     killed_at_each_step_of_the_first_start_it_comes_up
     killed_at_any_moment_of_initialisation_it_comes_up
+    beside_a_start_that_has_not_ended_the_later_one_comes_up
     asked_to_stop_while_initialising_it_stops_at_once
     an_image_without_a_client_is_probed_by_the_servers_own_file
     a_volume_of_the_other_engine_is_refused_with_the_cure

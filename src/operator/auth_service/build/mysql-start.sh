@@ -82,15 +82,20 @@ initialise_mysql() {
 }
 
 if [ ! -d "$data" ]; then
+    # A pod deleted by force may still be at work beside its successor: whoever began last goes on.
+    read -r start </proc/sys/kernel/random/uuid
+    printf '%s\n' "$start" >"$unfinished.by"
     rm -rf "$unfinished"
     mkdir "$unfinished"
     case $engine in
         MariaDB) await initialise_mariadb ;;
         MySQL) await initialise_mysql ;;
     esac
+    [ "$start" = "$(cat "$unfinished.by")" ] || refuse 'another start of this database began meanwhile, and goes on'
     printf '%s\n' "$version" >"$unfinished/authservice-version"
     ! command -v sync >/dev/null || sync
-    mv "$unfinished" "$data"
+    [ -d "$data" ] || mv "$unfinished" "$data"
+    rm -rf "$unfinished" "$unfinished.by"
 fi
 
 # A container that restarts within its pod finds the files of its predecessor.
