@@ -47,7 +47,7 @@ pub mod env {
     /// carries none is not. Default `authservice`.
     pub const TOKEN_ISSUER: &str = "TOKEN_ISSUER";
     /// Comma-separated stored formats accepted besides Argon2 PHC strings: names of
-    /// [`super::password_format`]. Default none.
+    /// [`super::LegacyFormat`]. Default none.
     pub const LEGACY_PASSWORD_FORMATS: &str = "LEGACY_PASSWORD_FORMATS";
     /// `true` (default) replaces a verified password in an old format, or hashed with less than the
     /// parameters below, by its Argon2id hash.
@@ -102,18 +102,87 @@ pub mod env {
     pub const RUST_LOG: &str = "RUST_LOG";
 }
 
-/// Names of the stored password formats that are accepted on request.
-pub mod password_format {
-    /// The password itself.
-    pub const PLAINTEXT: &str = "plaintext";
-    /// `$2a$`, `$2b$` and `$2y$`.
-    pub const BCRYPT: &str = "bcrypt";
-    /// `pbkdf2:sha256:600000$salt$hex` and `scrypt:32768:8:1$salt$hex`, as Flask applications keep them.
-    pub const WERKZEUG: &str = "werkzeug";
-    /// `$pbkdf2-sha256$…`, `$pbkdf2-sha512$…` and `$pbkdf2$…`, as PHC strings and as passlib writes them.
-    pub const PBKDF2: &str = "pbkdf2";
-    /// `$scrypt$ln=…,r=…,p=…$…`, a PHC string.
-    pub const SCRYPT: &str = "scrypt";
+/// A stored password format besides Argon2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "operator", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum LegacyFormat {
+    /// The password itself, as the original service stored it.
+    Plaintext,
+    /// bcrypt: `$2a$`, `$2b$`, `$2y$`.
+    Bcrypt,
+    /// Werkzeug's, as Flask applications keep them: `pbkdf2:sha256:600000$salt$hex`, `scrypt:32768:8:1$salt$hex`.
+    Werkzeug,
+    /// PBKDF2 as PHC string or passlib's: `$pbkdf2-sha256$…`, `$pbkdf2-sha512$…`, `$pbkdf2$…`.
+    Pbkdf2,
+    /// scrypt as PHC string: `$scrypt$ln=17,r=8,p=1$…`.
+    Scrypt,
+}
+
+impl LegacyFormat {
+    /// Every format.
+    pub const ALL: [Self; 5] = [Self::Plaintext, Self::Bcrypt, Self::Werkzeug, Self::Pbkdf2, Self::Scrypt];
+
+    /// The word for it in spec, environment and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::Bcrypt => "bcrypt",
+            Self::Werkzeug => "werkzeug",
+            Self::Pbkdf2 => "pbkdf2",
+            Self::Scrypt => "scrypt",
+        }
+    }
+
+    /// The format of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// A signature algorithm, by its name in a token's header (RFC 7518 section 3.1, RFC 8037).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "operator", derive(schemars::JsonSchema))]
+pub enum Algorithm {
+    /// HMAC with SHA-256: one secret key signs and verifies.
+    #[default]
+    HS256,
+    /// ECDSA on curve P-256 with SHA-256.
+    ES256,
+    /// Ed25519.
+    EdDSA,
+    /// RSA of 2048 bits or more with SHA-256.
+    RS256,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 4] = [Self::HS256, Self::ES256, Self::EdDSA, Self::RS256];
+
+    /// What the key ring's entries of this algorithm end in: raw bytes for HS256, for the others a
+    /// private key, PKCS #8 (RFC 5958) in PEM (RFC 7468).
+    #[must_use]
+    pub fn entry_suffix(self) -> &'static str {
+        match self {
+            Self::HS256 => ".key",
+            Self::ES256 => ".es256.pem",
+            Self::EdDSA => ".eddsa.pem",
+            Self::RS256 => ".rs256.pem",
+        }
+    }
+
+    /// How to make a key.
+    #[must_use]
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::HS256 => "openssl rand -hex 32",
+            Self::ES256 => "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+            Self::EdDSA => "openssl genpkey -algorithm ED25519",
+            Self::RS256 => "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048",
+        }
+    }
 }
 
 /// Parameters of Argon2id: what is taken when nobody says, and what can be asked for.
@@ -159,16 +228,9 @@ pub mod mount {
 }
 
 /// Entries of the key ring, as keys of a Secret and as file names of its mount.
+/// The keys themselves are entries that end as [`Algorithm::entry_suffix`](super::Algorithm::entry_suffix) says.
 /// A key id (`kid`, RFC 7515 §4.1.4) is 1 to 64 letters, digits, `-` or `_`.
 pub mod key_ring {
-    /// `<kid>.key`: the raw bytes of an HS256 key.
-    pub const HS256: &str = ".key";
-    /// `<kid>.es256.pem`: a private key on curve P-256, PKCS #8 (RFC 5958) in PEM (RFC 7468).
-    pub const ES256: &str = ".es256.pem";
-    /// `<kid>.eddsa.pem`: a private Ed25519 key, PKCS #8 in PEM.
-    pub const EDDSA: &str = ".eddsa.pem";
-    /// `<kid>.rs256.pem`: a private RSA key of 2048 bits or more, PKCS #8 in PEM.
-    pub const RS256: &str = ".rs256.pem";
     /// `<kid>.signs`: the instant (RFC 3339) from which this key signs; the newest signs,
     /// keys without the entry only verify.
     pub const SIGNS: &str = ".signs";
@@ -180,6 +242,8 @@ pub mod key_ring {
     pub const SINGLE_KEY_ID: &str = "default";
     /// Fewest bytes of an HS256 key (RFC 7518 §3.2).
     pub const MIN_KEY_BYTES: usize = 32;
+    /// Fewest bytes of an RSA modulus (RFC 7518 §3.3).
+    pub const MIN_MODULUS_BYTES: usize = 256;
 }
 
 /// The newest schema version this release creates and reads: the number of steps in

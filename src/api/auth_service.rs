@@ -14,7 +14,7 @@ use kube::{CustomResource, KubeSchema, core::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{key_ring, password_format};
+pub use crate::contract::{Algorithm, LegacyFormat};
 
 /// Replicas of a resource that names none.
 pub const DEFAULT_REPLICAS: i32 = 2;
@@ -246,36 +246,6 @@ pub struct Token {
     pub signing_key_secret_ref: Option<SecretKeyRef>,
 }
 
-/// A signature algorithm, by its name in a token's header (RFC 7518 section 3.1, RFC 8037).
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Algorithm {
-    /// HMAC with SHA-256: one secret key signs and verifies.
-    #[default]
-    HS256,
-    /// ECDSA on curve P-256 with SHA-256.
-    ES256,
-    /// Ed25519.
-    EdDSA,
-    /// RSA of 2048 bits or more with SHA-256.
-    RS256,
-}
-
-impl Algorithm {
-    /// Every algorithm.
-    pub const ALL: [Self; 4] = [Self::HS256, Self::ES256, Self::EdDSA, Self::RS256];
-
-    /// What the key ring's entries of this algorithm end in.
-    #[must_use]
-    pub fn entry_suffix(self) -> &'static str {
-        match self {
-            Self::HS256 => key_ring::HS256,
-            Self::ES256 => key_ring::ES256,
-            Self::EdDSA => key_ring::EDDSA,
-            Self::RS256 => key_ring::RS256,
-        }
-    }
-}
-
 /// How stored passwords are read and kept.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -320,36 +290,6 @@ pub struct Argon2 {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4))]
     pub parallelism: Option<i32>,
-}
-
-/// A stored password format besides Argon2.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum LegacyFormat {
-    /// The password itself, as the original service stored it.
-    Plaintext,
-    /// bcrypt: `$2a$`, `$2b$`, `$2y$`.
-    Bcrypt,
-    /// Werkzeug's, as Flask applications keep them: `pbkdf2:sha256:600000$salt$hex`, `scrypt:32768:8:1$salt$hex`.
-    Werkzeug,
-    /// PBKDF2 as PHC string or passlib's: `$pbkdf2-sha256$…`, `$pbkdf2-sha512$…`, `$pbkdf2$…`.
-    Pbkdf2,
-    /// scrypt as PHC string: `$scrypt$ln=17,r=8,p=1$…`.
-    Scrypt,
-}
-
-impl LegacyFormat {
-    /// The word for the format in the server's environment.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Plaintext => password_format::PLAINTEXT,
-            Self::Bcrypt => password_format::BCRYPT,
-            Self::Werkzeug => password_format::WERKZEUG,
-            Self::Pbkdf2 => password_format::PBKDF2,
-            Self::Scrypt => password_format::SCRYPT,
-        }
-    }
 }
 
 /// When failed logins lock an account, known or unknown, or a source: every login of it then answers

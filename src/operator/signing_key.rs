@@ -8,12 +8,10 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair},
 };
 
-use crate::api::auth_service::Algorithm;
+use crate::contract::{Algorithm, key_ring::MIN_MODULUS_BYTES};
 
 /// The label of a PKCS #8 key in PEM (RFC 7468 §10).
 const LABEL: &str = "PRIVATE KEY";
-/// Fewest bytes of an RSA modulus (RFC 7518 §3.3).
-const MIN_MODULUS_BYTES: usize = 256;
 
 /// A new private key in PEM; `None` for HS256, whose keys are random bytes. An RSA key takes a good
 /// part of a second.

@@ -13,8 +13,8 @@ pub use self::{
     protection::LoginProtection,
     source::{Environment, Fault, Faults},
 };
-use super::passwords::{Argon2id, LegacyFormat, LegacyFormats, NewPasswords, Unsuitable};
-use crate::contract::{self, BootstrapUser, argon2, env, key_ring};
+use super::passwords::{Argon2id, LegacyFormats, NewPasswords, Unsuitable};
+use crate::contract::{self, BootstrapUser, LegacyFormat, argon2, env, key_ring};
 
 /// Where the signing keys come from.
 #[derive(Debug)]

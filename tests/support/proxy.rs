@@ -5,7 +5,6 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use axum::{
@@ -220,6 +219,3 @@ async fn pass_on(client: &Client, request: Request) -> anyhow::Result<Response> 
     parts.headers.remove("connection");
     Ok(Response::from_parts(parts, Body::new(body)))
 }
-
-/// How long a killed operator's last calls may still be under way.
-pub const IN_FLIGHT: Duration = Duration::from_millis(200);

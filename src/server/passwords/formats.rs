@@ -10,11 +10,8 @@ use base64::{
 use subtle::ConstantTimeEq;
 
 use self::{lookalike::looks_like_a_hash, parameters::kdfs};
-use super::{
-    argon2id::Argon2id,
-    kdf::Kdf,
-    legacy::{LegacyFormat, LegacyFormats},
-};
+use super::{argon2id::Argon2id, kdf::Kdf, legacy::LegacyFormats};
+use crate::contract::LegacyFormat;
 
 /// Longest stored value that is looked at, in bytes: no format comes near it, nor a password.
 const MAX_STORED_BYTES: usize = 2048;

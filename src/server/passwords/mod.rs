@@ -21,7 +21,7 @@ pub use self::{
     floor::Floor,
     formats::{Stored, StoredHash, Unusable, accepted_kdfs},
     kdf::{Digest, Kdf, MAX_MEMORY_KIB},
-    legacy::{LegacyFormat, LegacyFormats},
+    legacy::LegacyFormats,
     new::{NewPasswords, Refused},
     pool::{Busy, HashingPool},
 };

@@ -1,4 +1,5 @@
 use super::*;
+use crate::contract::LegacyFormat;
 
 fn accepting(legacy: &[LegacyFormat]) -> PasswordPolicy {
     PasswordPolicy { argon2: Argon2id::default(), legacy: legacy.iter().copied().collect(), rehash: true }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::Row;
 
-use super::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT, Store, StoreError, bytes, number, within};
+use super::{ANSWER_TIMEOUT, Store, StoreError, bytes, number, within};
 use crate::server::limiter::{Bucket, Rule};
 
 const STANDINGS: &str = "SELECT bucket, CAST(failures AS SIGNED), \
@@ -65,7 +65,7 @@ impl Store {
     ) -> Result<[Standing; 2], StoreError> {
         let keys = [account, source.unwrap_or(account)];
         let query = sqlx::query(STANDINGS).bind(keys[0].key().as_slice()).bind(keys[1].key().as_slice());
-        let rows = within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, query.fetch_all(&self.pool)).await?;
+        let rows = within(ANSWER_TIMEOUT, query.fetch_all(&self.pool)).await?;
         let mut standings = [Standing::default(); 2];
         for row in &rows {
             let standing = Standing {
@@ -100,7 +100,7 @@ impl Store {
                 .bind(rule.limit)
                 .bind(lockout)
                 .bind(window);
-            let done = within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, async {
+            let done = within(ANSWER_TIMEOUT, async {
                 match statement.execute(&self.pool).await {
                     Err(error) if left > 0 && gave_way(&error) => Ok(None),
                     result => result.map(Some),
@@ -119,7 +119,7 @@ impl Store {
     /// The database cannot or will not.
     pub async fn forget_failures(&self, bucket: Bucket) -> Result<(), StoreError> {
         let statement = sqlx::query(FORGET).bind(bucket.key().as_slice()).execute(&self.pool);
-        within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, statement).await?;
+        within(ANSWER_TIMEOUT, statement).await?;
         Ok(())
     }
 
@@ -129,7 +129,7 @@ impl Store {
     /// The database cannot or will not.
     pub async fn unlock(&self, bucket: Bucket) -> Result<(), StoreError> {
         let statement = sqlx::query(UNLOCK).bind(bucket.key().as_slice()).execute(&self.pool);
-        within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, statement).await?;
+        within(ANSWER_TIMEOUT, statement).await?;
         Ok(())
     }
 
@@ -138,16 +138,16 @@ impl Store {
     /// # Errors
     /// The database cannot or will not.
     pub async fn clean_failures(&self) -> Result<i64, StoreError> {
-        let timeout = ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT;
-        let excess = within(timeout, sqlx::query(EXCESS).bind(MAX_ROWS).fetch_optional(&self.pool)).await?;
+        let excess =
+            within(ANSWER_TIMEOUT, sqlx::query(EXCESS).bind(MAX_ROWS).fetch_optional(&self.pool)).await?;
         let excess = excess.as_ref().map(|row| super::text(row, 0)).transpose()?;
         loop {
             let statement = sqlx::query(CLEAN).bind(excess.as_deref()).execute(&self.pool);
-            if within(timeout, statement).await?.rows_affected() < BATCH {
+            if within(ANSWER_TIMEOUT, statement).await?.rows_affected() < BATCH {
                 break;
             }
         }
-        let row = within(timeout, sqlx::query(LOCKED).fetch_one(&self.pool)).await?;
+        let row = within(ANSWER_TIMEOUT, sqlx::query(LOCKED).fetch_one(&self.pool)).await?;
         Ok(row.try_get(0)?)
     }
 }

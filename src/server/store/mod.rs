@@ -32,6 +32,8 @@ use super::config::{Account, Database};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for the answer to one statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for the answer to one statement and a connection to ask it on.
+const ANSWER_TIMEOUT: Duration = ACQUIRE_TIMEOUT.saturating_add(STATEMENT_TIMEOUT);
 /// How long a connection that is given back may take to be of use again, before it is closed.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for the one read of the whole table.
@@ -161,7 +163,7 @@ impl Store {
     /// # Errors
     /// The database cannot answer.
     pub async fn find(&self, email: &str) -> Result<Option<UserRow>, StoreError> {
-        let rows = within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, async {
+        let rows = within(ANSWER_TIMEOUT, async {
             match sqlx::query(LOOKUP).bind(email).fetch_all(&self.pool).await {
                 Err(error) if is_without_ours(&error) && !self.ours_seen.load(Ordering::Relaxed) => {
                     found(sqlx::query(LOOKUP_WITHOUT_OURS).bind(email).fetch_all(&self.pool).await)
@@ -184,7 +186,7 @@ impl Store {
     /// The database cannot or will not.
     pub async fn rehash(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {
         let statement = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
-        let done = within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, statement.execute(&self.pool)).await?;
+        let done = within(ANSWER_TIMEOUT, statement.execute(&self.pool)).await?;
         Ok(done.rows_affected() > 0)
     }
 

@@ -9,19 +9,19 @@ use jsonwebtoken::{
 };
 
 use super::RingError;
-use crate::contract::key_ring::{EDDSA, ES256, HS256, MIN_KEY_BYTES, RS256};
-
-/// Fewest bytes of an RSA modulus (RFC 7518 §3.3).
-const MIN_MODULUS_BYTES: usize = 256;
+use crate::contract::{
+    self,
+    key_ring::{MIN_KEY_BYTES, MIN_MODULUS_BYTES},
+};
 
 /// How a key is read from a PEM text.
 type ReadPem = fn(&[u8]) -> errors::Result<EncodingKey>;
 
-/// The kinds of private keys: the suffix of the entry, the algorithm, and how the text is read.
-const PRIVATE: [(&str, Algorithm, ReadPem); 3] = [
-    (ES256, Algorithm::ES256, EncodingKey::from_ec_pem),
-    (EDDSA, Algorithm::EdDSA, EncodingKey::from_ed_pem),
-    (RS256, Algorithm::RS256, EncodingKey::from_rsa_pem),
+/// The kinds of private keys: by our name and the library's, and how the text is read.
+const PRIVATE: [(contract::Algorithm, Algorithm, ReadPem); 3] = [
+    (contract::Algorithm::ES256, Algorithm::ES256, EncodingKey::from_ec_pem),
+    (contract::Algorithm::EdDSA, Algorithm::EdDSA, EncodingKey::from_ed_pem),
+    (contract::Algorithm::RS256, Algorithm::RS256, EncodingKey::from_rsa_pem),
 ];
 
 /// A key of one algorithm, which no header of a token can change.
@@ -39,22 +39,20 @@ pub struct Key {
 impl Key {
     /// Reads an entry of the ring; `None` for one that is no key.
     pub(super) fn from_entry(entry: &str, value: &[u8]) -> Result<Option<Self>, RingError> {
-        if let Some(id) = entry.strip_suffix(HS256) {
+        if let Some(id) = entry.strip_suffix(contract::Algorithm::HS256.entry_suffix()) {
             check_id(entry, id)?;
             if value.len() < MIN_KEY_BYTES {
                 return Err(RingError::ShortKey { entry: entry.to_owned(), length: value.len() });
             }
             return Ok(Some(Self::symmetric(id, value)));
         }
-        let kind = PRIVATE
-            .iter()
-            .find_map(|(suffix, algorithm, read)| Some((entry.strip_suffix(suffix)?, *algorithm, read)));
-        let Some((id, algorithm, read)) = kind else { return Ok(None) };
+        let kind = PRIVATE.iter().find_map(|kind| Some((entry.strip_suffix(kind.0.entry_suffix())?, kind)));
+        let Some((id, (named, algorithm, read))) = kind else { return Ok(None) };
         check_id(entry, id)?;
-        let key = read(value).and_then(|encoding| Self::private(id, algorithm, encoding));
+        let key = read(value).and_then(|encoding| Self::private(id, *algorithm, encoding));
         match key {
             Ok(key) if key.is_long_enough() => Ok(Some(key)),
-            _ => Err(RingError::UnusableKey { entry: entry.to_owned(), algorithm }),
+            _ => Err(RingError::UnusableKey { entry: entry.to_owned(), algorithm: *named }),
         }
     }
 

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jsonwebtoken::{Algorithm, jwk::JwkSet};
+use jsonwebtoken::jwk::JwkSet;
 
 use super::Key;
-use crate::contract::key_ring::{MIN_KEY_BYTES, RETIRE_AFTER, SIGNS, SINGLE_KEY_ID};
+use crate::contract::{
+    Algorithm,
+    key_ring::{MIN_KEY_BYTES, RETIRE_AFTER, SIGNS, SINGLE_KEY_ID},
+};
 
 /// Why the entries of a ring cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +34,7 @@ pub enum RingError {
     /// No private key of its algorithm.
     #[error(
         "entry {entry:?} of the key ring is no private key for {algorithm:?}: make one with {}",
-        command(*algorithm)
+        algorithm.command()
     )]
     UnusableKey {
         /// The entry.
@@ -53,14 +56,6 @@ pub enum RingError {
     /// No key signs.
     #[error("no key of the ring signs: add an entry <kid>.signs with the instant from which it does")]
     NoSigner,
-}
-
-fn command(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::ES256 => "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
-        Algorithm::EdDSA => "openssl genpkey -algorithm ED25519",
-        _ => "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048",
-    }
 }
 
 /// Every key at hand and the one that signs.

@@ -62,13 +62,15 @@ fn algorithm(spec: &AuthServiceSpec) -> Algorithm {
     spec.token.as_ref().and_then(|token| token.algorithm).unwrap_or_default()
 }
 
-/// The algorithm for which a key has to be made because the ring's newest signer is of another, or none.
+/// The algorithm for which a private key has to be made because the ring's newest signer is of another, or none.
 #[must_use]
 pub fn lacking_algorithm(spec: &AuthServiceSpec, ring: Option<&Secret>) -> Option<Algorithm> {
     let brought = spec.token.as_ref().is_some_and(|token| token.signing_key_secret_ref.is_some());
     let newest = ring.and_then(|ring| signers(&data(ring), Timestamp::now()).pop());
     let wanted = algorithm(spec);
-    (!brought && newest.is_none_or(|newest| newest.algorithm != wanted)).then_some(wanted)
+    // Random bytes for HS256 are drawn anyway.
+    let lacks = wanted != Algorithm::HS256 && newest.is_none_or(|newest| newest.algorithm != wanted);
+    (lacks && !brought).then_some(wanted)
 }
 
 /// Decides on the key ring.
@@ -193,28 +195,18 @@ fn brought_key(inputs: &Inputs<'_>, refusals: &mut Vec<Refusal>) -> Brought {
             }
             format!(
                 "holds no private key for {algorithm:?} under key {key}: replace it, for example by the output of `{}`",
-                command(algorithm)
+                algorithm.command()
             )
         }
         Some(value) if value.0.len() < MIN_KEY_BYTES => format!(
             "holds {} bytes under key {key}; HS256 needs at least {MIN_KEY_BYTES} (RFC 7518 section 3.2): replace it, for example by the output of `{}`",
             value.0.len(),
-            command(algorithm)
+            algorithm.command()
         ),
         Some(value) => return Brought::Key(value.0.clone()),
     };
     refusals.push(Refusal::secret_invalid(FIELD, &reference.name, &fault));
     Brought::Unusable
-}
-
-/// How to make a key.
-fn command(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::HS256 => "openssl rand -hex 32",
-        Algorithm::ES256 => "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
-        Algorithm::EdDSA => "openssl genpkey -algorithm ED25519",
-        Algorithm::RS256 => "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048",
-    }
 }
 
 /// Keys with an instant from which they sign, that one's order; retired and short ones left out.
