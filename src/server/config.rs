@@ -1,20 +1,23 @@
 //! Turns environment and files into configuration, reporting every fault at once.
 
 mod duration;
+mod passwords;
 mod protection;
 mod source;
 
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::{SecretSlice, SecretString};
 
+use self::passwords::new_passwords;
 pub(crate) use self::source::without_newline;
 pub use self::{
+    passwords::{PasswordPolicy, read_new_passwords},
     protection::LoginProtection,
     source::{Environment, Fault, Faults},
 };
-use super::passwords::{Argon2id, LegacyFormats, NewPasswords, Unsuitable};
-use crate::contract::{self, BootstrapUser, LegacyFormat, argon2, env, key_ring};
+use super::passwords::NewPasswords;
+use crate::contract::{self, BootstrapUser, env, key_ring};
 
 /// Where the signing keys come from.
 #[derive(Debug)]
@@ -45,17 +48,6 @@ pub struct Account {
     pub user: String,
     /// Its password; may be empty.
     pub password: SecretString,
-}
-
-/// What stored passwords are accepted and what becomes of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PasswordPolicy {
-    /// Parameters of new hashes; weaker ones are old.
-    pub argon2: Argon2id,
-    /// Formats that are accepted besides Argon2.
-    pub legacy: LegacyFormats,
-    /// A verified password in an old format is replaced by its Argon2id hash.
-    pub rehash: bool,
 }
 
 /// The status of a token that does not verify.
@@ -133,7 +125,7 @@ impl ServeConfig {
         let token_ttl = token_ttl(environment, &mut faults);
         let token_issuer =
             environment.text(env::TOKEN_ISSUER, &mut faults).unwrap_or_else(|| "authservice".to_owned());
-        let passwords = passwords(environment, &mut faults);
+        let passwords = PasswordPolicy::read(environment, &mut faults);
         let protection = LoginProtection::read(environment, &mut faults);
         let invalid_token_status = invalid_token_status(environment, &mut faults);
         let listen = address(environment, env::LISTEN_ADDRESS, contract::SERVICE_PORT, &mut faults);
@@ -202,16 +194,6 @@ pub fn ops_address(environment: &Environment) -> Result<SocketAddr, Faults> {
     let mut faults = Faults::default();
     let address = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
     if faults.is_empty() { Ok(address) } else { Err(faults) }
-}
-
-/// What is asked of passwords that are set, and how they are hashed: all that `hash` needs.
-///
-/// # Errors
-/// The faults of these variables.
-pub fn read_new_passwords(environment: &Environment) -> Result<NewPasswords, Faults> {
-    let mut faults = Faults::default();
-    let passwords = new_passwords(environment, &mut faults);
-    if faults.is_empty() { Ok(passwords) } else { Err(faults) }
 }
 
 /// Most passwords hashed at the same time, where somebody says.
@@ -360,96 +342,6 @@ fn drain_delay(environment: &Environment, faults: &mut Faults) -> Duration {
             DEFAULT
         }
     }
-}
-
-fn passwords(environment: &Environment, faults: &mut Faults) -> PasswordPolicy {
-    let argon2 = argon2id(environment, faults);
-    let legacy = legacy_formats(environment, faults);
-    let rehash = match environment.text(env::REHASH_PASSWORDS, faults).as_deref() {
-        None | Some("true") => true,
-        Some("false") => false,
-        Some(other) => {
-            faults.add(
-                env::REHASH_PASSWORDS,
-                format!("{other:?} is neither true nor false"),
-                "use true or false",
-            );
-            true
-        }
-    };
-    PasswordPolicy { argon2, legacy, rehash }
-}
-
-fn legacy_formats(environment: &Environment, faults: &mut Faults) -> LegacyFormats {
-    let names = environment.text(env::LEGACY_PASSWORD_FORMATS, faults).unwrap_or_default();
-    let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let known = |name| {
-        let format = LegacyFormat::of_name(name);
-        if format.is_none() {
-            faults.add(
-                env::LEGACY_PASSWORD_FORMATS,
-                format!("{name:?} is no known format"),
-                format!("the known ones are {}", LegacyFormat::ALL.map(LegacyFormat::name).join(", ")),
-            );
-        }
-        format
-    };
-    names.filter_map(known).collect()
-}
-
-fn new_passwords(environment: &Environment, faults: &mut Faults) -> NewPasswords {
-    let argon2 = argon2id(environment, faults);
-    let least = contract::DEFAULT_PASSWORD_MIN_LENGTH;
-    let least =
-        number(environment, env::PASSWORD_MIN_LENGTH, contract::PASSWORD_MIN_LENGTH, faults).unwrap_or(least);
-    NewPasswords { argon2, min_length: least as usize }
-}
-
-fn argon2id(environment: &Environment, faults: &mut Faults) -> Argon2id {
-    let default = Argon2id::default();
-    let before = faults.iter().count();
-    let mut value =
-        |variable, range, default| number(environment, variable, range, faults).unwrap_or(default);
-    let parameters = Argon2id {
-        memory_kib: value(env::ARGON2_MEMORY_KIB, argon2::MEMORY_KIB, default.memory_kib),
-        iterations: value(env::ARGON2_ITERATIONS, argon2::ITERATIONS, default.iterations),
-        parallelism: value(env::ARGON2_PARALLELISM, argon2::PARALLELISM, default.parallelism),
-    };
-    if faults.iter().count() > before {
-        return default;
-    }
-    match parameters.check() {
-        Ok(()) => parameters,
-        Err(unsuitable) => {
-            let Argon2id { memory_kib, iterations, .. } = parameters;
-            let variable = match unsuitable {
-                Unsuitable::TooWeak => env::ARGON2_MEMORY_KIB,
-                Unsuitable::TooDear => env::ARGON2_ITERATIONS,
-            };
-            let what =
-                format!("makes a hash of {memory_kib} KiB and {iterations} iterations, which {unsuitable}");
-            faults.add(variable, what, unsuitable.cure());
-            default
-        }
-    }
-}
-
-fn number(
-    environment: &Environment,
-    variable: &'static str,
-    range: RangeInclusive<u32>,
-    faults: &mut Faults,
-) -> Option<u32> {
-    let value = environment.text(variable, faults)?;
-    let number = value.parse().ok().filter(|number| range.contains(number));
-    if number.is_none() {
-        faults.add(
-            variable,
-            format!("{value:?} is out of range"),
-            format!("use a number from {} to {}", range.start(), range.end()),
-        );
-    }
-    number
 }
 
 fn invalid_token_status(environment: &Environment, faults: &mut Faults) -> InvalidTokenStatus {

@@ -1,4 +1,8 @@
 use super::*;
+use crate::{
+    contract::LegacyFormat,
+    server::passwords::{Argon2id, LegacyFormats},
+};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
