@@ -51,6 +51,24 @@ pub struct PasswordPolicy {
     pub rehash: bool,
 }
 
+/// What `/validate` does while the revocations cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutRevocations {
+    /// It goes on with those last read.
+    Accept,
+    /// It answers 503 once they are too old.
+    Refuse,
+}
+
+/// How revocations are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevocationPolicy {
+    /// Between two reads.
+    pub lag: Duration,
+    /// While they cannot be read.
+    pub unavailable: WithoutRevocations,
+}
+
 /// Everything `auth-server serve` needs.
 #[derive(Debug)]
 pub struct ServeConfig {
@@ -62,6 +80,8 @@ pub struct ServeConfig {
     pub token_ttl: Duration,
     /// The `iss` claim.
     pub token_issuer: String,
+    /// Tokens that end before their time.
+    pub revocation: RevocationPolicy,
     /// Stored password formats.
     pub passwords: PasswordPolicy,
     /// Address of `/login` and `/validate`.
@@ -110,6 +130,7 @@ impl ServeConfig {
         let token_ttl = token_ttl(environment, &mut faults);
         let token_issuer =
             environment.text(env::TOKEN_ISSUER, &mut faults).unwrap_or_else(|| "authservice".to_owned());
+        let revocation = revocation(environment, &mut faults);
         let passwords = passwords(environment, &mut faults);
         let listen = address(environment, env::LISTEN_ADDRESS, contract::SERVICE_PORT, &mut faults);
         let ops = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
@@ -121,6 +142,7 @@ impl ServeConfig {
                 keys,
                 token_ttl,
                 token_issuer,
+                revocation,
                 passwords,
                 listen,
                 ops,
@@ -174,6 +196,15 @@ pub fn ops_address(environment: &Environment) -> Result<SocketAddr, Faults> {
     let mut faults = Faults::default();
     let address = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
     if faults.is_empty() { Ok(address) } else { Err(faults) }
+}
+
+/// The database and the account of the server, which is all that `user` needs.
+///
+/// # Errors
+/// The faults of the variables that name them.
+pub fn only_database(environment: &Environment) -> Result<Database, Faults> {
+    let mut faults = Faults::default();
+    database(environment, &mut faults).filter(|_| faults.is_empty()).ok_or(faults)
 }
 
 fn database(environment: &Environment, faults: &mut Faults) -> Option<Database> {
@@ -286,6 +317,37 @@ fn token_ttl(environment: &Environment, faults: &mut Faults) -> Duration {
     }
 }
 
+fn revocation(environment: &Environment, faults: &mut Faults) -> RevocationPolicy {
+    const DEFAULT: Duration = Duration::from_secs(5);
+    let lag = environment.text(env::REVOCATION_LAG, faults).map_or(DEFAULT, |value| {
+        // Each read looks back ten minutes, so a lag must stay well below them.
+        match duration::parse(&value) {
+            Some(lag) if lag >= Duration::from_secs(1) && lag <= Duration::from_mins(5) => lag,
+            _ => {
+                faults.add(
+                    env::REVOCATION_LAG,
+                    format!("{value:?} is no lag"),
+                    "use a duration from 1s to 5m, such as 5s",
+                );
+                DEFAULT
+            }
+        }
+    });
+    let unavailable = match environment.text(env::REVOCATION_UNAVAILABLE, faults).as_deref() {
+        None | Some("Accept") => WithoutRevocations::Accept,
+        Some("Refuse") => WithoutRevocations::Refuse,
+        Some(other) => {
+            faults.add(
+                env::REVOCATION_UNAVAILABLE,
+                format!("{other:?} is neither Accept nor Refuse"),
+                "use Accept or Refuse",
+            );
+            WithoutRevocations::Accept
+        }
+    };
+    RevocationPolicy { lag, unavailable }
+}
+
 fn drain_delay(environment: &Environment, faults: &mut Faults) -> Duration {
     const DEFAULT: Duration = Duration::from_secs(5);
     let Some(value) = environment.text(env::DRAIN_DELAY, faults) else { return DEFAULT };
@@ -396,17 +458,24 @@ fn bootstrap(environment: &Environment, faults: &mut Faults) -> Vec<BootstrapUse
         Vec::new()
     });
     for user in &users {
-        let length = user.email.chars().count();
-        if length == 0 || length > 255 || user.email.contains(':') || user.email.chars().any(char::is_control)
-        {
+        if !is_login_name(&user.email) {
             faults.add(
                 env::BOOTSTRAP_USERS,
                 format!("{:?} cannot log in by HTTP Basic", user.email),
-                "use an e-mail address of 1 to 255 characters without colon and control characters",
+                LOGIN_NAME_CURE,
             );
         }
     }
     users
+}
+
+/// What to write where [`is_login_name`] says no.
+pub(crate) const LOGIN_NAME_CURE: &str =
+    "use an e-mail address of 1 to 255 characters without colon and control characters";
+
+/// Whether a user of this e-mail can log in by HTTP Basic (RFC 7617 §2) and fits into the column.
+pub(crate) fn is_login_name(email: &str) -> bool {
+    (1..=255).contains(&email.chars().count()) && !email.contains(':') && !email.chars().any(char::is_control)
 }
 
 #[cfg(test)]

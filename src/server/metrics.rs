@@ -17,7 +17,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::passwords::{Floor, HashingPool};
+use super::{
+    passwords::{Floor, HashingPool},
+    revocation::Revocations,
+};
 
 /// The endpoints that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +29,19 @@ pub enum Endpoint {
     Login,
     /// `/validate`.
     Validate,
+    /// `/logout`.
+    Logout,
+    /// `/password`.
+    Password,
 }
 
-const ENDPOINTS: [(Endpoint, &str); 2] = [(Endpoint::Login, "login"), (Endpoint::Validate, "validate")];
-const CODES: [u16; 7] = [200, 401, 403, 408, 413, 500, 503];
+const ENDPOINTS: [(Endpoint, &str); 4] = [
+    (Endpoint::Login, "login"),
+    (Endpoint::Validate, "validate"),
+    (Endpoint::Logout, "logout"),
+    (Endpoint::Password, "password"),
+];
+const CODES: [u16; 12] = [200, 204, 400, 401, 403, 408, 409, 413, 415, 500, 501, 503];
 const BUCKETS: [f64; 14] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
@@ -124,6 +136,7 @@ struct Sources {
     metrics: Arc<Metrics>,
     pool: Arc<HashingPool>,
     floor: Arc<Floor>,
+    revocations: Arc<Revocations>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -140,9 +153,14 @@ struct EndpointLabels {
 impl Exposition {
     /// Gathers the sources.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, pool: Arc<HashingPool>, floor: Arc<Floor>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        pool: Arc<HashingPool>,
+        floor: Arc<Floor>,
+        revocations: Arc<Revocations>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("authservice");
-        registry.register_collector(Box::new(Sources { metrics, pool, floor }));
+        registry.register_collector(Box::new(Sources { metrics, pool, floor, revocations }));
         Self(registry)
     }
 
@@ -221,6 +239,17 @@ impl Collector for Sources {
             "Open connections to the public port",
             self.metrics.connections.load(Ordering::Relaxed),
         )?;
+        if let Some(age) = self.revocations.age() {
+            let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+            gauge("revocations_age_seconds", "Time since the revocations in use were read", age)?;
+            gauge(
+                "revoked_tokens",
+                "Tokens that were logged out and have not expired",
+                count(self.revocations.tokens()),
+            )?;
+            let help = "1 when more tokens or users are revoked than can be remembered";
+            gauge("revocations_full", help, i64::from(self.revocations.is_full()))?;
+        }
         let rehashed = ConstCounter::new(self.metrics.rehashed.load(Ordering::Relaxed));
         let help = "Stored passwords replaced by their hash";
         prometheus_client::encoding::EncodeMetric::encode(

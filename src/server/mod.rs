@@ -8,6 +8,7 @@ pub mod listener;
 pub mod metrics;
 pub mod migrate;
 pub mod passwords;
+pub mod revocation;
 pub mod store;
 pub mod tokens;
 
@@ -31,6 +32,7 @@ use self::{
     listener::{Listener, Stages},
     metrics::{Exposition, Metrics},
     passwords::{Floor, HashingPool},
+    revocation::Revocations,
     store::Store,
     tokens::Terms,
 };
@@ -78,6 +80,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         keys,
         token_ttl,
         token_issuer,
+        revocation,
         passwords,
         listen,
         ops,
@@ -92,14 +95,21 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::default());
     let store = Arc::new(Store::new(&database));
     let health = Arc::new(Health::new(&database.account.user));
+    let revocations = Arc::new(Revocations::new(&database, revocation));
 
-    let exposition = Exposition::new(Arc::clone(&metrics), Arc::clone(&pool), Arc::clone(&floor));
+    let exposition = Exposition::new(
+        Arc::clone(&metrics),
+        Arc::clone(&pool),
+        Arc::clone(&floor),
+        Arc::clone(&revocations),
+    );
     let ops_router =
         ops::router(Arc::new(Ops { health: Arc::clone(&health), keys: Arc::clone(&keys), exposition }));
     let auth = Auth {
         keys: Arc::clone(&keys),
         terms,
         store: Arc::clone(&store),
+        revocations: Arc::clone(&revocations),
         passwords,
         pool,
         floor,
@@ -120,8 +130,18 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     );
     let public_task = tokio::spawn(public_listener.run());
     let ops_task = tokio::spawn(ops_listener.run());
-    let watch_task =
-        tokio::spawn(watch_database(database, Arc::clone(&health), Arc::clone(&store), metrics, started));
+    let watch_task = tokio::spawn(watch_database(
+        database,
+        Arc::clone(&health),
+        Arc::clone(&store),
+        Arc::clone(&revocations),
+        metrics,
+        started,
+    ));
+    let revocation_task = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { revocations.follow(&store).await }
+    });
     let follow_task = tokio::spawn({
         let keys = Arc::clone(&keys);
         async move { keys.follow().await }
@@ -143,6 +163,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     ops_stages.closing.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(1), ops_task).await;
     watch_task.abort();
+    revocation_task.abort();
     follow_task.abort();
     store.close().await;
     tracing::info!("ended");

@@ -12,7 +12,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Auth, BodyRefused, body, challenge, credentials, text, unavailable};
+use super::{
+    Auth, BodyRefused, body, challenge,
+    credentials::{self, Basic},
+    text, unavailable,
+};
 use crate::server::{
     keys::unix_now,
     metrics::Endpoint,
@@ -25,7 +29,7 @@ const CHALLENGE: &str = r#"Basic realm="authservice", charset="UTF-8""#;
 
 /// The table of answers that are no token.
 #[derive(Debug, thiserror::Error)]
-enum LoginError {
+pub(super) enum LoginError {
     #[error("missing credentials")]
     MissingCredentials,
     #[error("invalid credentials")]
@@ -43,6 +47,15 @@ enum LoginError {
 impl From<BodyRefused> for LoginError {
     fn from(refused: BodyRefused) -> Self {
         Self::Body(refused)
+    }
+}
+
+impl LoginError {
+    /// What is not the client's fault is worth a line.
+    pub(super) fn log(&self) {
+        if matches!(self, Self::Busy(_) | Self::Database(_) | Self::Sign(_)) {
+            tracing::warn!(error = %self, "login not served");
+        }
     }
 }
 
@@ -66,9 +79,7 @@ pub(super) async fn login(State(auth): State<Arc<Auth>>, request: Request<Body>)
     let mut response = match answer(&auth, request).await {
         Ok(token) => Response::new(Body::from(token)),
         Err(error) => {
-            if matches!(error, LoginError::Busy(_) | LoginError::Database(_) | LoginError::Sign(_)) {
-                tracing::warn!(%error, "login not served");
-            }
+            error.log();
             error.into_response()
         }
     };
@@ -82,6 +93,16 @@ async fn answer(auth: &Auth, request: Request<Body>) -> Result<String, LoginErro
     let (head, body) = request.into_parts();
     body::discard(body).await?;
     let given = credentials::basic(&head.headers).ok_or(LoginError::MissingCredentials)?;
+    let user = authenticate(auth, given).await?;
+    let subject =
+        Subject { id: user.id, username: &user.email, admin: user.admin, generation: user.generation };
+    let token = tokens::issue(&auth.keys.ring(), &auth.terms, &subject, unix_now())?;
+    tracing::info!(outcome = "accepted", user_id = user.id, "login");
+    Ok(token)
+}
+
+/// The user whose e-mail and password these are.
+pub(super) async fn authenticate(auth: &Auth, given: Basic) -> Result<UserRow, LoginError> {
     // What cannot be hashed in time need not burden the database.
     if auth.pool.is_full() {
         return Err(Busy.into());
@@ -91,14 +112,11 @@ async fn answer(auth: &Auth, request: Request<Body>) -> Result<String, LoginErro
         tracing::info!(outcome = "refused", "login");
         return Err(LoginError::InvalidCredentials);
     };
-    let subject = Subject { id: user.id, username: &user.email, admin: user.admin };
-    let token = tokens::issue(&auth.keys.ring(), &auth.terms, &subject, unix_now())?;
-    tracing::info!(outcome = "accepted", user_id = user.id, "login");
-    Ok(token)
+    Ok(user)
 }
 
-/// The user, when the password is theirs. A refusal is not told before the floor, which runs from
-/// the grant of the permit and is waited out after it is returned.
+/// The user, when the password is theirs and they may log in. A refusal is not told before the floor,
+/// which runs from the grant of the permit and is waited out after it is returned.
 async fn verify(auth: &Auth, user: Option<UserRow>, password: String) -> Result<Option<UserRow>, LoginError> {
     let policy = auth.passwords;
     let work = move || {
@@ -110,20 +128,21 @@ async fn verify(auth: &Auth, user: Option<UserRow>, password: String) -> Result<
     auth.metrics.waited_for_hashing(granted.waited);
     let (outcome, user) = granted.result;
     auth.floor.record(outcome.spent.0, outcome.spent.1);
-    let Some(user) = user.filter(|_| outcome.matches) else {
+    let Some(mut user) = user.filter(|user| outcome.matches && !user.disabled) else {
         tokio::time::sleep_until((granted.at + auth.floor.current()).into()).await;
         return Ok(None);
     };
     if let Some(new) = outcome.rehashed {
-        rehash(auth, &user, &new).await;
+        rehash(auth, &mut user, new).await;
     }
     Ok(Some(user))
 }
 
 /// A login never fails because its row cannot be written.
-async fn rehash(auth: &Auth, user: &UserRow, new: &str) {
-    match auth.store.rehash(user, new).await {
+async fn rehash(auth: &Auth, user: &mut UserRow, new: String) {
+    match auth.store.rehash(user, &new).await {
         Ok(true) => {
+            user.password = new;
             auth.metrics.rehashed();
             tracing::info!(user_id = user.id, "stored password replaced by its hash");
         }

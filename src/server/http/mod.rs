@@ -3,7 +3,9 @@
 mod body;
 mod credentials;
 mod login;
+mod logout;
 pub mod ops;
+mod password;
 mod validate;
 
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use axum::{
         header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
-    routing::any,
+    routing::{any, post},
 };
 
 use super::{
@@ -23,9 +25,11 @@ use super::{
     keys::LiveKeys,
     metrics::Metrics,
     passwords::{Floor, HashingPool},
-    store::Store,
+    revocation::Revocations,
+    store::{Store, StoreError},
     tokens::Terms,
 };
+use crate::contract::DatabaseFault;
 
 /// What the public endpoints work with.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Auth {
     pub terms: Terms,
     /// The users.
     pub store: Arc<Store>,
+    /// The tokens that have ended.
+    pub revocations: Arc<Revocations>,
     /// Which stored passwords are accepted.
     pub passwords: PasswordPolicy,
     /// Where passwords are computed.
@@ -46,14 +52,16 @@ pub struct Auth {
     pub metrics: Arc<Metrics>,
 }
 
-/// The public endpoints. Any method is taken, and a slash at the end, since callers of the
-/// service that this one replaces use both.
+/// The public endpoints. `/login` and `/validate` take any method, and a slash at the end, since
+/// callers of the service that this one replaces use both.
 pub fn public(auth: Arc<Auth>) -> Router {
     Router::new()
         .route("/login", any(login::login))
         .route("/login/", any(login::login))
         .route("/validate", any(validate::validate))
         .route("/validate/", any(validate::validate))
+        .route("/logout", post(logout::logout))
+        .route("/password", post(password::password))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "Not found") })
         .with_state(auth)
 }
@@ -80,6 +88,20 @@ fn unavailable(body: &'static str) -> Response {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, body);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+/// What could not be written: for now, or because the account may not or the tables are not there.
+fn not_written(auth: &Auth, error: &StoreError) -> Response {
+    let never = match error.fault {
+        DatabaseFault::GrantMissing => true,
+        DatabaseFault::SchemaMissing => !auth.store.has_ours(),
+        _ => false,
+    };
+    if never {
+        text(StatusCode::NOT_IMPLEMENTED, "Not available: the service may not write to its database")
+    } else {
+        unavailable("Database unavailable, try again")
+    }
 }
 
 /// A body that is refused.

@@ -9,11 +9,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Auth, BodyRefused, body, challenge, credentials};
+use super::{Auth, BodyRefused, body, challenge, credentials, unavailable};
 use crate::server::{
     keys::unix_now,
     metrics::Endpoint,
-    tokens::{self, TokenFault},
+    tokens::{self, TokenFault, Verified},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -22,9 +22,10 @@ const INVALID_TOKEN: &str = r#"Bearer realm="authservice", error="invalid_token"
 
 /// The table of answers that are no claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ValidateError {
+pub(super) enum ValidateError {
     MissingCredentials,
     NotAuthorized(TokenFault),
+    RevocationsUnknown,
     Body(BodyRefused),
 }
 
@@ -35,22 +36,23 @@ impl IntoResponse for ValidateError {
             Self::NotAuthorized(fault) => {
                 challenge(StatusCode::FORBIDDEN, INVALID_TOKEN, format!("Not authorized: {fault}"))
             }
+            Self::RevocationsUnknown => unavailable("Revocations unknown, try again"),
             Self::Body(refused) => refused.into_response(),
         }
     }
 }
 
 /// Answers 200 with the claims as JSON; 401 without a bearer token; 403 for one that does not
-/// verify; 408 and 413 for bodies.
+/// verify or has been revoked; 503 where that is not known and must be; 408 and 413 for bodies.
 pub(super) async fn validate(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let verdict = match body::discard(body).await {
-        Ok(()) => answer(&auth, &head.headers).await,
+        Ok(()) => verified(&auth, &head.headers).await,
         Err(refused) => Err(ValidateError::Body(refused)),
     };
     let response = match verdict {
-        Ok(claims) => {
+        Ok(Verified { claims, .. }) => {
             let mut response = Response::new(Body::from(claims));
             response.headers_mut().insert(CONTENT_TYPE, JSON);
             response
@@ -61,7 +63,8 @@ pub(super) async fn validate(State(auth): State<Arc<Auth>>, request: Request<Bod
     response
 }
 
-async fn answer(auth: &Auth, headers: &HeaderMap) -> Result<Vec<u8>, ValidateError> {
+/// The bearer token, when it is good.
+pub(super) async fn verified(auth: &Auth, headers: &HeaderMap) -> Result<Verified, ValidateError> {
     let token = credentials::bearer(headers).ok_or(ValidateError::MissingCredentials)?;
     let verify = || tokens::verify(&auth.keys.ring(), &auth.terms, token, unix_now());
     let verdict = match verify() {
@@ -69,5 +72,12 @@ async fn answer(auth: &Auth, headers: &HeaderMap) -> Result<Vec<u8>, ValidateErr
         Err(TokenFault::UnknownKey) if auth.keys.look_for_unknown_key().await => verify(),
         verdict => verdict,
     };
-    verdict.map_err(ValidateError::NotAuthorized)
+    let verified = verdict.map_err(ValidateError::NotAuthorized)?;
+    if auth.revocations.ends(&verified.identity) {
+        return Err(ValidateError::NotAuthorized(TokenFault::Revoked));
+    }
+    if auth.revocations.is_too_old() {
+        return Err(ValidateError::RevocationsUnknown);
+    }
+    Ok(verified)
 }

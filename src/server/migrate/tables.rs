@@ -53,35 +53,40 @@ impl Run<'_> {
             }
         }
         if !may_create && !missing.is_empty() {
-            self.without_ours(worker_name);
-            return Ok(());
+            return self.without_ours(worker_name, reached, &missing);
         }
         // The database was perhaps created after this connection.
         let selected =
             sqlx::raw_sql(AssertSqlSafe(format!("USE {}", sql::name(database)))).execute(&mut *worker).await;
         selected.map_err(|error| explain.error(error.into()))?;
-        match self.run_steps(worker, server, &missing).await {
+        match self.run_steps(worker, server, reached, &missing).await {
             // A role promised more than it holds.
             Err(error) if error.fault == DatabaseFault::GrantMissing && !missing.contains(&USER_TABLE) => {
-                self.without_ours(worker_name);
-                Ok(())
+                self.without_ours(worker_name, reached, &missing)
             }
             result => result.map_err(explained),
         }
     }
 
     /// A table of ours that was there and is gone, beside users who are still there, is not made anew:
-    /// without its entries every one of them would be an admin.
+    /// without its entries they would be more than they are.
     fn nothing_is_lost(&self, reached: i32, missing: &[&str]) -> Result<(), MigrationError> {
         let lost =
             STEPS.iter().find(|step| step.version <= reached && missing.contains(&step.table)).copied();
         let Some(lost) = lost.filter(|_| !missing.contains(&USER_TABLE)) else { return Ok(()) };
+        let (holds, anew) = match lost.table {
+            schema::ACCESS_TABLE => {
+                ("says who is disabled and whose tokens ended", "nobody disabled and no user's tokens ended")
+            }
+            schema::REVOKED_TABLE => ("lists the tokens that were logged out", "those tokens good again"),
+            _ => ("tells admins from others", "every present user an admin"),
+        };
         let Database { host, port, name, .. } = &self.config.database;
         Err(MigrationError {
             reason: DatabaseFault::SchemaMissing,
             message: format!(
-                "Database {name:?} at {host}:{port} has lost table {table}, which tells admins from others: restore it from a backup, \
-                 or drop table authservice_schema too, and {table} is made anew with every present user an admin.",
+                "Database {name:?} at {host}:{port} has lost table {table}, which {holds}: restore it from a backup, \
+                 or drop table authservice_schema too, and {table} is made anew with {anew}.",
                 table = lost.table
             ),
         })
@@ -91,24 +96,44 @@ impl Run<'_> {
         &mut self,
         worker: &mut MySqlConnection,
         server: &mut MySqlConnection,
+        reached: i32,
         missing: &[&str],
     ) -> Result<(), StoreError> {
-        schema::create_ledger(worker).await?;
+        if missing.contains(&schema::LEDGER_TABLE) {
+            schema::create_ledger(worker).await?;
+        }
         for step in STEPS {
             if missing.contains(&step.table) {
                 step.run(worker).await?;
                 self.created(format!("table {}", step.table));
             }
-            step.record(server).await?;
+            if step.version > reached {
+                step.record(server).await?;
+            }
         }
         Ok(())
     }
 
-    fn without_ours(&mut self, account: &str) {
+    /// Tables of ours that cannot be made: a database that has none serves on `user` alone, one that has
+    /// those of an earlier release cannot serve this one.
+    fn without_ours(&mut self, account: &str, reached: i32, missing: &[&str]) -> Result<(), MigrationError> {
+        let name = &self.config.database.name;
+        if reached > 0 {
+            let words = format!("CREATE on {name} (for table {})", missing.join(" and "));
+            let explain = Explain { database: &self.config.database, account };
+            return Err(explain.error(StoreError::new(DatabaseFault::GrantMissing, words)));
+        }
+        let lacks = format!("account {account} lacks CREATE on database {name}");
         self.limited(format!(
-            "the admin flag: account {account} lacks CREATE on database {}, so table authservice_user is absent and every user is an admin",
-            self.config.database.name
+            "the admin flag: {lacks}, so table {} is absent and every user is an admin",
+            schema::ADMIN_TABLE
         ));
+        self.limited(format!(
+            "logout, disabled users and changes of passwords: {lacks}, so tables {} and {} are absent",
+            schema::ACCESS_TABLE,
+            schema::REVOKED_TABLE
+        ));
+        Ok(())
     }
 
     /// Does, as the server, the reads that the server does.

@@ -20,6 +20,31 @@ use super::config::PasswordPolicy;
 /// be made dear by length).
 pub const MAX_PASSWORD_BYTES: usize = 1024;
 
+/// Fewest characters of a new password (NIST SP 800-63B asks for eight at least).
+pub const MIN_PASSWORD_CHARACTERS: usize = 8;
+
+/// Why a text cannot become a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It is easily guessed.
+    #[error("Password too short: at least {MIN_PASSWORD_CHARACTERS} characters")]
+    TooShort,
+    /// No login would take it.
+    #[error("Password too long: at most {MAX_PASSWORD_BYTES} bytes")]
+    TooLong,
+}
+
+/// Checks what people choose as a new password, wherever they do.
+///
+/// # Errors
+/// Why it cannot be taken.
+pub fn check_new(password: &str) -> Result<(), Unfit> {
+    if password.len() > MAX_PASSWORD_BYTES {
+        return Err(Unfit::TooLong);
+    }
+    if password.chars().count() < MIN_PASSWORD_CHARACTERS { Err(Unfit::TooShort) } else { Ok(()) }
+}
+
 /// A password could not be hashed, which only a lack of memory or randomness can cause.
 #[derive(Debug, thiserror::Error)]
 #[error("the password could not be hashed: {0}")]
@@ -120,6 +145,15 @@ mod tests {
         ] {
             assert!(!verify(Some(stored), stored.as_bytes(), ALL).matches, "{stored}");
         }
+    }
+
+    #[test]
+    fn a_new_password_has_eight_characters_and_at_most_1024_bytes() {
+        assert_eq!(check_new("1234567"), Err(Unfit::TooShort));
+        assert_eq!(check_new("пароль1"), Err(Unfit::TooShort), "characters, not bytes");
+        assert_eq!(check_new("пароль12"), Ok(()));
+        assert_eq!(check_new(&"x".repeat(MAX_PASSWORD_BYTES)), Ok(()));
+        assert_eq!(check_new(&"x".repeat(MAX_PASSWORD_BYTES + 1)), Err(Unfit::TooLong));
     }
 
     #[test]
