@@ -1,7 +1,7 @@
 //! Command line of the auth server.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::ExitCode,
     time::Duration,
@@ -11,7 +11,7 @@ use authservice::{
     server::{
         self,
         config::{self, Environment, MigrateConfig, ServeConfig},
-        migrate, passwords,
+        migrate, passwords, users,
     },
     telemetry,
 };
@@ -40,6 +40,9 @@ enum Command {
     Serve,
     /// Bring the database to the schema this release needs, create what is missing, and report.
     Migrate,
+    /// Create, list, change and delete users. Needs the database's variables alone.
+    #[command(subcommand)]
+    User(users::Command),
     /// Ask a server on this machine whether it is ready.
     Healthcheck,
     /// Read a password from standard input and print its Argon2id hash.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve => with_runtime(serve()),
         Command::Migrate => with_runtime(run_migration()),
+        Command::User(command) => with_runtime(user(command)),
         Command::Healthcheck => with_runtime(healthcheck()),
         Command::Hash => hash(),
     }
@@ -88,6 +92,24 @@ async fn run_migration() -> ExitCode {
     let report = migrate::run(&config).await;
     migrate::publish(&report, &config.termination_log);
     if report.error.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+async fn user(command: users::Command) -> ExitCode {
+    let database = match config::only_database(&Environment::of_process()) {
+        Ok(database) => database,
+        Err(faults) => return refuse(&faults),
+    };
+    match users::run(command, &database).await {
+        Ok(text) => {
+            // Whoever reads only the first lines has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("auth-server: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
 }
 
 async fn healthcheck() -> ExitCode {

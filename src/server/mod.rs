@@ -11,6 +11,7 @@ pub mod passwords;
 pub mod revocation;
 pub mod store;
 pub mod tokens;
+pub mod users;
 
 use std::{
     io,
