@@ -39,6 +39,8 @@ pub use self::key_ring::Signer;
 
 /// Lifetime of tokens when spec names none.
 const DEFAULT_TTL: &str = "24h";
+/// How soon revocations count everywhere when spec does not say.
+const DEFAULT_LAG: &str = "5s";
 
 /// Everything a decision may depend on.
 pub struct Inputs<'a> {
@@ -285,16 +287,21 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
     let mut formats: Vec<&str> = formats.iter().copied().map(LegacyFormat::name).collect();
     formats.sort_unstable();
     formats.dedup();
-    let ttl = spec.token.as_ref().and_then(|token| token.ttl);
+    let token = spec.token.as_ref();
+    let duration = |wanted: Option<kube::core::Duration>, default: &str| {
+        wanted.map_or_else(
+            || default.to_owned(),
+            |wanted| format!("{}s", std::time::Duration::from(wanted).as_secs()),
+        )
+    };
     Server {
         image: settings.image.clone(),
         replicas: spec.replicas.max(0),
         connection: settings.connection.clone(),
-        token_ttl: ttl.map_or_else(
-            || DEFAULT_TTL.to_owned(),
-            |ttl| format!("{}s", std::time::Duration::from(ttl).as_secs()),
-        ),
+        token_ttl: duration(token.and_then(|token| token.ttl), DEFAULT_TTL),
         token_issuer: inputs.identity.url(),
+        revocation_lag: duration(token.and_then(|token| token.revocation_lag), DEFAULT_LAG),
+        revocation_unavailable: token.and_then(|token| token.revocation_unavailable).unwrap_or_default(),
         legacy_formats: formats.join(","),
         rehash: passwords.and_then(|passwords| passwords.rehash).unwrap_or(true),
         resources: pod.resources.unwrap_or_else(|| requests("100m", "96Mi")),

@@ -109,6 +109,8 @@ fn environment(server: &Server) -> Vec<EnvVar> {
         variable(env::KEY_RING_DIR, mount::KEY_RING),
         variable(env::TOKEN_TTL, &server.token_ttl),
         variable(env::TOKEN_ISSUER, &server.token_issuer),
+        variable(env::REVOCATION_LAG, &server.revocation_lag),
+        variable(env::REVOCATION_UNAVAILABLE, server.revocation_unavailable.name()),
     ]);
     if !server.legacy_formats.is_empty() {
         variables.push(variable(env::LEGACY_PASSWORD_FORMATS, &server.legacy_formats));

@@ -12,7 +12,7 @@ use super::super::{
         Plan, Server,
     },
 };
-use crate::api::auth_service::{DeletionPolicy, SchemaMode};
+use crate::api::auth_service::{DeletionPolicy, RevocationUnavailable, SchemaMode};
 
 /// Nothing is to change.
 pub(super) fn frozen() -> Plan {
@@ -69,6 +69,8 @@ pub(super) fn managed() -> Plan {
             connection: connection.clone(),
             token_ttl: "24h".to_owned(),
             token_issuer: "http://gate.market.svc:5000".to_owned(),
+            revocation_lag: "5s".to_owned(),
+            revocation_unavailable: RevocationUnavailable::Accept,
             legacy_formats: String::new(),
             rehash: true,
             resources: requests("100m", "96Mi"),
@@ -121,6 +123,8 @@ pub(super) fn external() -> Plan {
         server: managed.server.map(|server| Server {
             replicas: 1,
             connection: connection.clone(),
+            revocation_lag: "60s".to_owned(),
+            revocation_unavailable: RevocationUnavailable::Refuse,
             legacy_formats: "plaintext".to_owned(),
             rehash: false,
             pod_labels: [

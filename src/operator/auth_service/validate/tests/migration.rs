@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    api::auth_service::SchemaMode,
+    api::auth_service::{RevocationUnavailable, SchemaMode},
     contract::{DatabaseFault, MigrationReport},
     operator::auth_service::{
         fixture::{World, refused},
@@ -146,11 +146,15 @@ fn the_first_deployment_does_not_wait_for_the_migration() {
 fn live_pods_keep_image_and_database_until_the_migration_completed_and_follow_everything_else() {
     let mut world = World::new(json!({}));
     world.up();
-    world.respec(json!({"image": "server:2", "replicas": 3, "token": {"ttl": "1h"}, "passwords": {"legacyFormats": ["plaintext"], "rehash": false}}));
+    world.respec(json!({"image": "server:2", "replicas": 3, "token": {"ttl": "1h", "revocationLag": "1m", "revocationUnavailable": "Refuse"}, "passwords": {"legacyFormats": ["plaintext"], "rehash": false}}));
     let held = world.run();
     let server = held.plan.server.clone().unwrap();
     assert_eq!((server.image.as_str(), server.replicas, server.token_ttl.as_str()), ("server:1", 3, "3600s"));
     assert_eq!((server.legacy_formats.as_str(), server.rehash), ("plaintext", false));
+    assert_eq!(
+        (server.revocation_lag.as_str(), server.revocation_unavailable),
+        ("60s", RevocationUnavailable::Refuse)
+    );
     assert!(!held.live_as_wanted);
     world.complete_migration(&MigrationReport::default());
     assert_eq!(image(&world.run()), "server:2");
