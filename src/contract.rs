@@ -46,6 +46,12 @@ pub mod env {
     /// The `iss` claim of issued tokens; a token that carries another is refused, one that
     /// carries none is not. Default `authservice`.
     pub const TOKEN_ISSUER: &str = "TOKEN_ISSUER";
+    /// How long after its commit a revocation may take to reach every server, such as `5s`; default
+    /// 5 seconds. Logged-out tokens, disabled users and changed passwords are read this often.
+    pub const REVOCATION_LAG: &str = "REVOCATION_LAG";
+    /// What `/validate` does while the revocations cannot be read: `Accept` (default) goes on with
+    /// those last read, `Refuse` answers 503 once they are older than a minute and six lags.
+    pub const REVOCATION_UNAVAILABLE: &str = "REVOCATION_UNAVAILABLE";
     /// Comma-separated stored formats accepted besides Argon2 PHC strings: names of
     /// [`super::LegacyFormat`]. Default none.
     pub const LEGACY_PASSWORD_FORMATS: &str = "LEGACY_PASSWORD_FORMATS";
@@ -58,8 +64,7 @@ pub mod env {
     pub const ARGON2_ITERATIONS: &str = "ARGON2_ITERATIONS";
     /// Lanes of a new Argon2id hash, computed one after the other here; default 1.
     pub const ARGON2_PARALLELISM: &str = "ARGON2_PARALLELISM";
-    /// `migrate` and `hash` only: fewest characters of a password that is set, 1 to 24; default 8.
-    /// A login never asks for it.
+    /// Fewest characters of a password that is set, 1 to 24; default 8. A login never asks for it.
     pub const PASSWORD_MIN_LENGTH: &str = "PASSWORD_MIN_LENGTH";
     /// Failed logins of one account within [`LOGIN_FAILURE_WINDOW`] that lock it, 0 to 1000;
     /// default 10. 0 turns login protection off.
@@ -248,7 +253,7 @@ pub mod key_ring {
 
 /// The newest schema version this release creates and reads: the number of steps in
 /// `server::store::schema`.
-pub const SCHEMA_VERSION: i32 = 3;
+pub const SCHEMA_VERSION: i32 = 5;
 
 /// A user that `migrate` creates when no row with its e-mail exists; an existing row is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -174,8 +174,9 @@ async fn each_fault_is_told_in_the_databases_words_and_heals_once_mended() -> an
         let limited = condition(&service, "FeaturesLimited").context("no word of the missing right to create tables")?;
         assert_eq!(
             limited.message,
-            "the admin flag: account clerk lacks CREATE on database shop, so table authservice_user is absent and every user is an admin; \
-             login protection by all pods together: account clerk lacks CREATE on database shop, so table authservice_login_failure is absent and each pod counts failed logins on its own"
+            "the admin flag, disabled users, logout, changes of passwords, and login protection by all pods together: account clerk \
+             lacks CREATE on database shop, so tables authservice_* are absent, every user is an admin and each pod counts failed \
+             logins on its own"
         );
         assert_eq!(condition(&service, "SecretUnusable"), None);
 

@@ -93,12 +93,21 @@ fn refused_settings() -> Vec<(Value, String)> {
     const TTL: &str = "token.ttl must be a duration in hours, minutes and seconds such as 24h, 90m or 1h30m, from 1m to 8784h";
     const WEAK: &str = "spec.passwords.argon2: Invalid value: passwords.argon2 is weaker than OWASP's minimum: memoryKiB must be at least 47104 for 1 iteration, 19456 for 2, 12288 for 3, 9216 for 4, 7168 for 5 and more; what is left out is 19456 and 2";
     const DEAR: &str = "spec.passwords.argon2: Invalid value: passwords.argon2 takes more than about a second: memoryKiB times iterations may be at most 1048576";
+    const LAG: &str =
+        "token.revocationLag must be a duration in minutes and seconds such as 5s or 1m30s, from 1s to 5m";
     let user = |email: &str| json!({"email": email, "passwordSecretRef": {"name": "user"}});
     let argon2 = |argon2: Value| json!({"passwords": {"argon2": argon2}});
     let ttl = |ttl: &str| {
         (json!({"token": {"ttl": ttl}}), format!("spec.token.ttl: Invalid value: {ttl:?}: {TTL}"))
     };
     let mut cases = ["soon", "24", "-1h", "30s", "9000h", "1.5h"].map(ttl).to_vec();
+    let lag = |lag: &str| {
+        (
+            json!({"token": {"revocationLag": lag}}),
+            format!("spec.token.revocationLag: Invalid value: {lag:?}: {LAG}"),
+        )
+    };
+    cases.extend(["soon", "10", "-5s", "0s", "6m", "1.5s"].map(lag));
     cases.extend([
         (json!({"replicas": -1}), "spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0"),
         (json!({"replicas": 101}), "spec.replicas: Invalid value: 101: spec.replicas in body should be less than or equal to 100"),
@@ -109,6 +118,7 @@ fn refused_settings() -> Vec<(Value, String)> {
             "spec.token.ttl: Invalid value: \"string\": type conversion error from 'string' to 'google.protobuf.Duration' evaluating rule: token.ttl must be a duration in hours, minutes and seconds such as 24h, 90m or 1h30m, from 1m to 8784h",
         ),
             (json!({"token": {"algorithm": "HS512"}}), "spec.token.algorithm: Unsupported value: \"HS512\": supported values: \"HS256\", \"ES256\", \"EdDSA\", \"RS256\""),
+        (json!({"token": {"revocationUnavailable": "Perhaps"}}), "spec.token.revocationUnavailable: Unsupported value: \"Perhaps\": supported values: \"Accept\", \"Refuse\""),
             (json!({"token": {"signingKeySecretRef": {}}}), "spec.token.signingKeySecretRef.name: Required value"),
         (json!({"passwords": {"legacyFormats": ["md5"]}}), "spec.passwords.legacyFormats[0]: Unsupported value: \"md5\": supported values: \"plaintext\", \"bcrypt\", \"werkzeug\", \"pbkdf2\", \"scrypt\""),
         (json!({"passwords": {"legacyFormats": ["plaintext", "plaintext"]}}), "spec.passwords.legacyFormats[1]: Duplicate value: \"plaintext\""),
@@ -240,6 +250,8 @@ async fn everything_else_is_accepted_and_kept_as_written() -> anyhow::Result<()>
         json!({"database": {"external": {"hosts": [{"host": "fd00::1", "port": 3307}], "name": "users-2$", "schema": "Existing", "credentialsSecretRef": {"name": "db"}, "adminCredentialsSecretRef": {"name": "root.1"}}}}),
         json!({"token": {"ttl": "1m", "signingKeySecretRef": {"name": "key", "key": "JWT_SECRET"}}}),
         json!({"token": {"ttl": "8784h", "algorithm": "RS256"}}),
+        json!({"token": {"revocationLag": "1s", "revocationUnavailable": "Refuse"}}),
+        json!({"token": {"revocationLag": "5m", "revocationUnavailable": "Accept"}}),
         json!({"token": {"ttl": "1h30m5s"}}),
         json!({"passwords": {"legacyFormats": ["plaintext"], "rehash": false}}),
         json!({"passwords": {"legacyFormats": ["scrypt", "pbkdf2", "werkzeug", "bcrypt", "plaintext"], "minLength": 24}}),

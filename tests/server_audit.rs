@@ -10,10 +10,14 @@ use server_support::{Engine, Server, eventually, http};
 
 /// The lines about logins, without what differs from run to run.
 fn told(server: &Server) -> Vec<Value> {
+    told_of(server, "login")
+}
+
+fn told_of(server: &Server, event: &str) -> Vec<Value> {
     let log = server.log();
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines
-        .filter(|line| line["event"] == "login")
+        .filter(|line| line["event"] == event)
         .map(|mut line| {
             let fields = line.as_object_mut().unwrap();
             for name in ["timestamp", "target"] {
@@ -91,27 +95,80 @@ fn each_login_attempt_is_one_line_without_secrets_and_one_count() {
 }
 
 #[test]
+fn changes_of_passwords_and_logouts_are_told_and_count_as_what_they_are() {
+    const JSON: &str = "application/json";
+    for engine in Engine::all() {
+        let database = engine.fresh();
+        database.admin_migration().user("ann@x.io", true, Some("secret of ann")).succeed();
+        let server = database.serve(&[("LOGIN_MAX_FAILURES", "3")]);
+        let change = |password: &str, body: &str| {
+            http::password(server.public, ("ann@x.io", password), JSON, body).unwrap().status
+        };
+        let new = r#"{"password":"new secret of ann"}"#;
+        assert_eq!(change("secret of ann", r#"{"password":"short"}"#), 400);
+        assert_eq!(change("secret of ann", new), 204);
+        assert_eq!(server.logout(&server.token("ann@x.io", "new secret of ann")).status, 204);
+        assert_eq!(["a", "b", "c"].map(|guess| change(guess, new)), [401; 3]);
+        assert_eq!(change("new secret of ann", new), 429, "guessing here is guessing at /login");
+        assert_eq!(server.login("ann@x.io", "new secret of ann").status, 429);
+
+        let line = |outcome: &str| {
+            let event = "password_change";
+            json!({"level": "INFO", "message": event, "event": event, "outcome": outcome, "user_id": 1})
+        };
+        let without_user = |outcome: &str| {
+            let mut line = line(outcome);
+            line.as_object_mut().unwrap().remove("user_id");
+            line
+        };
+        assert_eq!(
+            told_of(&server, "password_change"),
+            [
+                without_user("unfit"),
+                line("accepted"),
+                line("refused"),
+                line("refused"),
+                line("refused"),
+                without_user("locked_out")
+            ]
+        );
+        assert_eq!(
+            told_of(&server, "logout"),
+            [
+                json!({"level": "INFO", "message": "logout", "event": "logout", "outcome": "accepted", "user_id": 1})
+            ]
+        );
+        assert_eq!(
+            counted(&server, "password_changes"),
+            counts(&[("accepted", 1), ("refused", 3), ("locked_out", 1), ("unfit", 1)])
+        );
+        assert!(!server.log().contains("secret"), "{}", server.log());
+    }
+}
+
+#[test]
 fn a_client_that_does_not_wait_for_its_answer_is_told_about_all_the_same() {
     let database = Engine::mysql().fresh();
     database.admin_migration().user("ann@x.io", true, Some("secret")).succeed();
-    let server = database.serve(&[("HASHING_THREADS", "1")]);
+    let server = database.serve(&[("HASHING_THREADS", "1"), ("LOGIN_MAX_FAILURES", "0")]);
     let request = format!(
         "POST /login HTTP/1.1\r\nHost: test\r\nAuthorization: {}\r\nContent-Length: 0\r\n\r\n",
         http::basic("ann@x.io", "wrong")
     );
     server.token("ann@x.io", "secret");
-    let clients: Vec<TcpStream> = (0..40)
-        .map(|_| {
+    let flood = || -> Vec<TcpStream> {
+        let client = |_| {
             let mut client = TcpStream::connect(server.public).unwrap();
             client.write_all(request.as_bytes()).unwrap();
             client
-        })
-        .collect();
+        };
+        (0..40).map(client).collect()
+    };
     // Each takes its 20 ms of the one thread, so the last wait for it for some time.
     eventually("logins wait", Duration::from_secs(5), || {
+        let _clients = flood();
         !http::get(server.ops, "/metrics").unwrap().body.contains("authservice_hashing_queue 0\n")
     });
-    drop(clients);
     let abandoned =
         json!({"level": "INFO", "message": "login", "event": "login", "outcome": "abandoned", "user_id": 1});
     eventually("a line", Duration::from_secs(5), || told(&server).contains(&abandoned));
@@ -126,6 +183,9 @@ fn validations_are_counted_by_what_is_wrong() {
     let database = Engine::mysql().fresh();
     database.admin_migration().user("ann@x.io", true, Some("secret")).succeed();
     let server = database.serve(&[("TOKEN_TTL", "1s")]);
+    let ended = server.token("ann@x.io", "secret");
+    server.logout(&ended);
+    server.validate(&ended);
     let token = server.token("ann@x.io", "secret");
     server.validate(&token);
     http::call(server.public, "GET", "/validate/cart", &[]).unwrap();
@@ -140,11 +200,12 @@ fn validations_are_counted_by_what_is_wrong() {
             ("missing_credentials", 1),
             ("expired", 1),
             ("bad_signature", 1),
-            ("malformed", 1)
+            ("malformed", 1),
+            ("revoked", 1)
         ])
     );
     // Every outcome is there from the start, and no other ever.
     let text = http::get(server.ops, "/metrics").unwrap().body;
-    assert_eq!(text.matches("authservice_validations_total{").count(), 9);
+    assert_eq!(text.matches("authservice_validations_total{").count(), 11);
     assert_eq!(text.matches("authservice_logins_total{").count(), 9);
 }

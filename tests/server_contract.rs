@@ -167,7 +167,7 @@ fn tokens_pass_both_ways_between_us_and_other_libraries() {
     assert_eq!(found["header"], json!({"typ": "JWT", "alg": "HS256", "kid": "default"}));
     assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 86_400);
     let names: Vec<&String> = claims.as_object().unwrap().keys().collect();
-    assert_eq!(names, ["admin", "exp", "iat", "iss", "jti", "sub", "username"]);
+    assert_eq!(names, ["admin", "exp", "gen", "iat", "iss", "jti", "sub", "username"]);
     assert_eq!(
         (&claims["username"], &claims["admin"], &claims["iss"], &claims["sub"]),
         (&json!("georgio@email.com"), &json!(true), &json!("authservice"), &json!("1"))

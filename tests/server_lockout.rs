@@ -392,9 +392,13 @@ fn a_table_that_is_lost_or_closed_to_us_fails_no_login_and_is_used_again_once_it
         let account = format!("'{}'@'%'", database.user);
         let name = &database.name;
         let mut grants = format!("REVOKE ALL PRIVILEGES, GRANT OPTION FROM {account}");
-        for (rights, table) in
-            [("SELECT, UPDATE", "user"), (RIGHTS, "authservice_user"), (RIGHTS, "authservice_schema")]
-        {
+        for (rights, table) in [
+            ("SELECT, UPDATE", "user"),
+            (RIGHTS, "authservice_user"),
+            (RIGHTS, "authservice_access"),
+            (RIGHTS, "authservice_revoked_token"),
+            (RIGHTS, "authservice_schema"),
+        ] {
             grants = format!("{grants}; GRANT {rights} ON `{name}`.{table} TO {account}");
         }
         database.sql().run(&format!("{grants}; GRANT SELECT ON {table} TO {account}"));

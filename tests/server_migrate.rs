@@ -40,6 +40,8 @@ fn an_empty_server_is_set_up_and_a_second_run_changes_nothing() {
                     "table user".into(),
                     "table authservice_user".into(),
                     "table authservice_login_failure".into(),
+                    "table authservice_access".into(),
+                    "table authservice_revoked_token".into(),
                     "user admin@x.io".into(),
                     "user user@x.io".into(),
                 ],
@@ -159,7 +161,15 @@ fn the_originals_own_schema_is_adopted_and_never_altered() {
             |database: &Database| database.sql().rows(&format!("SHOW CREATE TABLE `{}`.user", database.name));
         let before = columns(&database);
         let report = database.migration().with(&[("SCHEMA_MODE", "Existing")]).succeed();
-        assert_eq!(report.created, ["table authservice_user", "table authservice_login_failure"]);
+        assert_eq!(
+            report.created,
+            [
+                "table authservice_user",
+                "table authservice_login_failure",
+                "table authservice_access",
+                "table authservice_revoked_token"
+            ]
+        );
         assert_eq!(report.schema_version, SCHEMA_VERSION);
         assert_eq!(columns(&database), before);
         let server = database.serve(&[("LEGACY_PASSWORD_FORMATS", "plaintext")]);
@@ -192,22 +202,18 @@ fn without_the_right_to_create_the_server_runs_on_user_alone_and_says_what_is_of
         assert_eq!(
             report.limits[1],
             format!(
-                "the admin flag: account {user} lacks CREATE on database {name}, so table authservice_user is absent and every user is an admin"
-            )
-        );
-        assert_eq!(
-            report.limits[2],
-            format!(
-                "login protection by all pods together: account {user} lacks CREATE on database {name}, so table authservice_login_failure is absent and each pod counts failed logins on its own"
+                "the admin flag, disabled users, logout, changes of passwords, and login protection by all pods together: account {user} \
+                 lacks CREATE on database {name}, so tables authservice_* are absent, every user is an admin and each pod counts \
+                 failed logins on its own"
             )
         );
         assert!(
-            report.limits[3].starts_with("user boss@x.io is not created: INSERT command denied to user"),
+            report.limits[2].starts_with("user boss@x.io is not created: INSERT command denied to user"),
             "{:?}",
             report.limits
         );
         assert_eq!(
-            report.limits[4],
+            report.limits[3],
             "user clerk@x.io is not created: without table authservice_user every user is an admin"
         );
         let server = database.serve(&[("LEGACY_PASSWORD_FORMATS", "plaintext")]);
@@ -342,7 +348,7 @@ fn a_newer_schema_is_accepted_and_an_older_one_is_completed() {
         assert_eq!((report.schema_version, report.created), (1000, NONE.map(String::from).to_vec()));
         assert_eq!(database.serve(&[]).status().database.schema_version, 1000);
 
-        // As a dump of the first release would leave it.
+        // As a dump of an early release would leave it.
         database.sql().run(&format!(
             "DROP TABLE `{0}`.authservice_user; DELETE FROM `{0}`.authservice_schema WHERE version > 1",
             database.name
@@ -352,6 +358,98 @@ fn a_newer_schema_is_accepted_and_an_older_one_is_completed() {
             (report.schema_version, report.created),
             (SCHEMA_VERSION, vec!["table authservice_user".to_owned()])
         );
+    }
+}
+
+/// The tables as the release before this one made them, with a user who is no admin.
+fn previous_release(database: &Database) {
+    database.create_original();
+    database.sql().run(
+        "CREATE TABLE authservice_schema (version INT NOT NULL PRIMARY KEY, \
+         finished_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4; \
+         CREATE TABLE authservice_user (user_id BIGINT NOT NULL PRIMARY KEY, admin BOOLEAN NOT NULL) \
+         ENGINE=InnoDB DEFAULT CHARSET=utf8mb4; \
+         INSERT INTO authservice_schema (version) VALUES (1), (2); \
+         INSERT INTO authservice_user (user_id, admin) VALUES (1, 0)",
+    );
+}
+
+#[test]
+fn the_tables_of_the_previous_release_are_completed_and_keep_what_they_hold() {
+    const TABLES: [&str; 3] =
+        ["table authservice_login_failure", "table authservice_access", "table authservice_revoked_token"];
+    for engine in Engine::all() {
+        let database = engine.fresh();
+        previous_release(&database);
+        database.create_account("SELECT, INSERT, UPDATE, DELETE");
+        let tables =
+            |database: &Database| database.sql().rows("SHOW CREATE TABLE authservice_user")[0][1].clone();
+        let before = tables(&database);
+
+        // Its pods go on, and those of this release wait, for as long as nobody may create the tables.
+        let plaintext = [("LEGACY_PASSWORD_FORMATS", "plaintext")];
+        let (reason, message) = refused(&database.migration());
+        assert_eq!(reason, DatabaseFault::GrantMissing, "{message}");
+        assert!(
+            message.contains("CREATE on ")
+                && message.contains("(for table authservice_access and authservice_revoked_token)"),
+            "{message}"
+        );
+        let waiting = server_support::Server::launch(database.environment(), &plaintext);
+        server_support::eventually("outdated", Duration::from_secs(10), || {
+            waiting.status().database.fault == Some(DatabaseFault::SchemaOutdated)
+        });
+        assert!(!waiting.is_ready());
+
+        let report = database.admin_migration().succeed();
+        assert_eq!(
+            (report.schema_version, report.created),
+            (SCHEMA_VERSION, TABLES.map(String::from).to_vec())
+        );
+        assert_eq!(tables(&database), before, "what the previous release reads and writes is as it was");
+        server_support::eventually("ready", Duration::from_secs(10), || waiting.is_ready());
+        let token = waiting.token("georgio@email.com", "Admin123");
+        let claims: serde_json::Value = serde_json::from_str(&waiting.validate(&token).body).unwrap();
+        assert_eq!((&claims["admin"], &claims["gen"]), (&serde_json::json!(false), &serde_json::json!(0)));
+    }
+}
+
+#[test]
+fn an_account_that_may_not_write_our_tables_is_told_what_is_off() {
+    for engine in Engine::all() {
+        let database = engine.fresh();
+        database.create_account("SELECT");
+        database.sql().run(&format!("CREATE DATABASE `{}`", database.name));
+        let other = engine.fresh();
+        other.create_account("");
+        let mut migration = database.admin_migration();
+        migration = migration.with(&[("MYSQL_USER", &other.user)]);
+        migration.user("ann@x.io", true, Some("secret of ann")).succeed();
+        let report = database.migration().succeed();
+        assert_eq!(
+            report.limits,
+            [
+                format!("rehashing of passwords: account {} lacks UPDATE on table user", database.user),
+                format!(
+                    "logout and changes of passwords: account {} lacks INSERT on table authservice_access and UPDATE on table \
+                     authservice_access and INSERT on table authservice_revoked_token and DELETE on table authservice_revoked_token",
+                    database.user
+                ),
+                format!(
+                    "login protection by all pods together: account {} lacks INSERT, UPDATE, DELETE on table \
+                     authservice_login_failure, so each pod counts failed logins on its own",
+                    database.user
+                ),
+            ]
+        );
+        let server = database.serve(&[]);
+        let token = server.token("ann@x.io", "secret of ann");
+        let answer = server_support::http::logout(server.public, &token).unwrap();
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (501, "Not available: the service may not write to its database")
+        );
+        assert_eq!(server.validate(&token).status, 200, "nothing is pretended");
     }
 }
 

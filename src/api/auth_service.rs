@@ -240,10 +240,44 @@ pub struct Token {
     /// of the old one stay valid. Default: HS256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
+    /// How soon a token that was logged out, or whose user was disabled, deleted or given another
+    /// password, is refused by every pod, such as 5s or 1m: at least one second, at most five minutes. Default: 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('5m')").message("token.revocationLag must be a duration in minutes and seconds such as 5s or 1m30s, from 1s to 5m"))]
+    pub revocation_lag: Option<Duration>,
+    /// What /validate does while the database cannot tell what was revoked. Accept: it goes on with
+    /// what was last read. Refuse: it answers 503 once that is older than a minute and six lags, and
+    /// pods wait for it before they are ready. Default: Accept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_unavailable: Option<RevocationUnavailable>,
     /// A signing key of yours; it is copied. For HS256 32 bytes or more; for any other algorithm a
     /// private key in PEM, PKCS #8 (for RS256 of 2048 bits or more). Default: a key is generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_key_secret_ref: Option<SecretKeyRef>,
+}
+
+/// What /validate does while the database cannot tell what was revoked. Accept: it goes on with what was
+/// last read. Refuse: it answers 503 once that is older than a minute and six lags, and pods wait for it
+/// before they are ready. Default: Accept.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RevocationUnavailable {
+    /// It goes on with what was last read.
+    #[default]
+    Accept,
+    /// It answers 503.
+    Refuse,
+}
+
+impl RevocationUnavailable {
+    /// The word in the server's environment.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "Accept",
+            Self::Refuse => "Refuse",
+        }
+    }
 }
 
 /// How stored passwords are read and kept.

@@ -1,7 +1,7 @@
 //! Command line of the auth server.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::ExitCode,
     time::Duration,
@@ -10,10 +10,10 @@ use std::{
 use authservice::{
     server::{
         self,
-        config::{self, Environment, MigrateConfig, ServeConfig},
-        limiter, migrate,
+        config::{self, Environment, MigrateConfig, ServeConfig, UserConfig},
+        migrate,
         passwords::{MAX_PASSWORD_BYTES, calibrate::calibrate},
-        store::Store,
+        users,
     },
     telemetry,
 };
@@ -42,6 +42,9 @@ enum Command {
     Serve,
     /// Bring the database to the schema this release needs, create what is missing, and report.
     Migrate,
+    /// Look after users, with the environment of `serve`.
+    #[command(subcommand)]
+    User(users::Command),
     /// Ask a server on this machine whether it is ready.
     Healthcheck,
     /// Print the `OpenAPI` document of the public endpoints.
@@ -55,24 +58,13 @@ enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
         milliseconds: u64,
     },
-    /// Look after users, with the environment of `serve`.
-    #[command(subcommand)]
-    User(UserCommand),
-}
-
-#[derive(Subcommand)]
-enum UserCommand {
-    /// Forget the failed logins of an account, so that a lock ends within a second.
-    Unlock {
-        /// The login name, as its owner gives it.
-        email: String,
-    },
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve => with_runtime(serve()),
         Command::Migrate => with_runtime(run_migration()),
+        Command::User(command) => with_runtime(user(command)),
         Command::Healthcheck => with_runtime(healthcheck()),
         Command::Openapi => {
             print!("{}", server::http::openapi::text());
@@ -80,7 +72,6 @@ fn main() -> ExitCode {
         }
         Command::Hash => hash(),
         Command::Calibrate { milliseconds } => run_calibration(Duration::from_millis(milliseconds)),
-        Command::User(UserCommand::Unlock { email }) => with_runtime(unlock(email)),
     }
 }
 
@@ -117,6 +108,24 @@ async fn run_migration() -> ExitCode {
     let report = migrate::run(&config).await;
     migrate::publish(&report, &config.termination_log);
     if report.error.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+async fn user(command: users::Command) -> ExitCode {
+    let config = match UserConfig::read(&Environment::of_process()) {
+        Ok(config) => config,
+        Err(faults) => return refuse(&faults),
+    };
+    match users::run(command, &config).await {
+        Ok(text) => {
+            // Whoever reads only the first lines has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("auth-server: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
 }
 
 async fn healthcheck() -> ExitCode {
@@ -177,19 +186,6 @@ fn run_calibration(target: Duration) -> ExitCode {
         }
         Err(error) => fail(&error.to_string()),
     }
-}
-
-async fn unlock(email: String) -> ExitCode {
-    let database = match config::database_only(&Environment::of_process()) {
-        Ok(database) => database,
-        Err(faults) => return refuse(&faults),
-    };
-    match limiter::unlock(&Store::new(&database), &email).await {
-        Ok(0) => println!("{email} has no failed logins"),
-        Ok(failures) => println!("{email} is unlocked; failed logins forgotten: {failures}"),
-        Err(error) => return fail(&error.to_string()),
-    }
-    ExitCode::SUCCESS
 }
 
 fn refuse(faults: &config::Faults) -> ExitCode {

@@ -73,9 +73,15 @@ impl Context {
         Action::requeue(jittered(SETTLED))
     }
 
-    /// Something is refused or failed: look again after the resource's own backoff.
+    /// Something failed: look again after the resource's own backoff.
     pub fn retry(&self, key: &ObjectKey) -> Action {
         Action::requeue(self.backoff.failed(key))
+    }
+
+    /// Something is refused: look again after the resource's own backoff, though no later than `longest`.
+    /// What stands in the way may go without a watch that tells of it, and whoever removed it waits.
+    pub fn retry_within(&self, key: &ObjectKey, longest: Duration) -> Action {
+        Action::requeue(self.backoff.failed(key).min(jittered(longest)))
     }
 
     /// Drops everything remembered of a resource that is gone.

@@ -3,6 +3,7 @@
 mod duration;
 mod passwords;
 mod protection;
+mod revocation;
 mod source;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -14,6 +15,7 @@ pub(crate) use self::source::without_newline;
 pub use self::{
     passwords::{PasswordPolicy, read_new_passwords},
     protection::LoginProtection,
+    revocation::{RevocationPolicy, WithoutRevocations},
     source::{Environment, Fault, Faults},
 };
 use super::passwords::NewPasswords;
@@ -71,6 +73,8 @@ pub struct ServeConfig {
     pub token_ttl: Duration,
     /// The `iss` claim.
     pub token_issuer: String,
+    /// Tokens that end before their time.
+    pub revocation: RevocationPolicy,
     /// Stored password formats.
     pub passwords: PasswordPolicy,
     /// When failed logins lock an account or a source.
@@ -113,6 +117,15 @@ pub struct MigrateConfig {
     pub termination_log: PathBuf,
 }
 
+/// Everything `auth-server user` needs: the environment of `serve` holds it.
+#[derive(Debug)]
+pub struct UserConfig {
+    /// The database, and the account of the server.
+    pub database: Database,
+    /// What stored passwords are accepted, and what new ones have to be.
+    pub passwords: PasswordPolicy,
+}
+
 impl ServeConfig {
     /// Reads the configuration of `serve`.
     ///
@@ -125,6 +138,7 @@ impl ServeConfig {
         let token_ttl = token_ttl(environment, &mut faults);
         let token_issuer =
             environment.text(env::TOKEN_ISSUER, &mut faults).unwrap_or_else(|| "authservice".to_owned());
+        let revocation = RevocationPolicy::read(environment, &mut faults);
         let passwords = PasswordPolicy::read(environment, &mut faults);
         let protection = LoginProtection::read(environment, &mut faults);
         let invalid_token_status = invalid_token_status(environment, &mut faults);
@@ -138,6 +152,7 @@ impl ServeConfig {
                 keys,
                 token_ttl,
                 token_issuer,
+                revocation,
                 passwords,
                 protection,
                 invalid_token_status,
@@ -186,6 +201,22 @@ impl MigrateConfig {
     }
 }
 
+impl UserConfig {
+    /// Reads the configuration of `user`.
+    ///
+    /// # Errors
+    /// Every fault found, each naming its variable and the cure.
+    pub fn read(environment: &Environment) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let database = database(environment, &mut faults);
+        let passwords = PasswordPolicy::read(environment, &mut faults);
+        match database {
+            Some(database) if faults.is_empty() => Ok(Self { database, passwords }),
+            _ => Err(faults),
+        }
+    }
+}
+
 /// The address whose `/readyz` a health check asks: the operations listener's.
 ///
 /// # Errors
@@ -204,18 +235,6 @@ pub fn read_hashing_threads(environment: &Environment) -> Result<Option<usize>, 
     let mut faults = Faults::default();
     let threads = hashing_threads(environment, &mut faults);
     if faults.is_empty() { Ok(threads) } else { Err(faults) }
-}
-
-/// The database alone, for a command that changes something in it.
-///
-/// # Errors
-/// Every fault of the database's variables.
-pub fn database_only(environment: &Environment) -> Result<Database, Faults> {
-    let mut faults = Faults::default();
-    match database(environment, &mut faults) {
-        Some(database) if faults.is_empty() => Ok(database),
-        _ => Err(faults),
-    }
 }
 
 fn database(environment: &Environment, faults: &mut Faults) -> Option<Database> {
@@ -424,17 +443,24 @@ fn bootstrap(environment: &Environment, faults: &mut Faults) -> Vec<BootstrapUse
         Vec::new()
     });
     for user in &users {
-        let length = user.email.chars().count();
-        if length == 0 || length > 255 || user.email.contains(':') || user.email.chars().any(char::is_control)
-        {
+        if !is_login_name(&user.email) {
             faults.add(
                 env::BOOTSTRAP_USERS,
                 format!("{:?} cannot log in by HTTP Basic", user.email),
-                "use an e-mail address of 1 to 255 characters without colon and control characters",
+                LOGIN_NAME_CURE,
             );
         }
     }
     users
+}
+
+/// What to write where [`is_login_name`] says no.
+pub(crate) const LOGIN_NAME_CURE: &str =
+    "use an e-mail address of 1 to 255 characters without colon and control characters";
+
+/// Whether a user of this e-mail can log in by HTTP Basic (RFC 7617 §2) and fits into the column.
+pub(crate) fn is_login_name(email: &str) -> bool {
+    (1..=255).contains(&email.chars().count()) && !email.contains(':') && !email.chars().any(char::is_control)
 }
 
 #[cfg(test)]

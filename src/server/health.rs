@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use super::{
     config::Database,
     metrics::Metrics,
+    revocation::Revocations,
     store::{Seen, Store, StoreError, Watch},
 };
 use crate::contract::{DatabaseFault, DatabaseStatus};
@@ -117,12 +118,13 @@ impl Health {
 
 /// Looks at the database for as long as the server runs. The first good look makes the pod ready.
 /// A database that refuses us keeps it unready, so that a bad change never replaces good pods; one
-/// that cannot be reached does so for 30 s, since tokens can be verified without it. Afterwards
-/// nothing here makes the pod unready: an outage must not empty the Service.
+/// that cannot be reached does so for 30 s, since tokens can be verified without it. What was revoked
+/// is read before. Afterwards nothing here makes the pod unready: an outage must not empty the Service.
 pub async fn watch_database(
     database: Database,
     health: Arc<Health>,
     store: Arc<Store>,
+    revocations: Arc<Revocations>,
     metrics: Arc<Metrics>,
     started: Instant,
 ) {
@@ -137,6 +139,7 @@ pub async fn watch_database(
                 if seen.schema_version > 0 {
                     store.note_ours();
                 }
+                revocations.read_first(seen.schema_version > 0).await;
             }
             Err(error) if is_refusal(error.fault) => refused = true,
             Err(_) => {}
@@ -144,7 +147,8 @@ pub async fn watch_database(
         health.note(&look);
         metrics.database_up(look.is_ok());
         let unreachable_for_long = !refused && started.elapsed() >= LONGEST_DELAY;
-        if (look.is_ok() || unreachable_for_long) && !health.settled.swap(true, Ordering::AcqRel) {
+        let may_settle = (look.is_ok() || unreachable_for_long) && !revocations.are_waited_for();
+        if may_settle && !health.settled.swap(true, Ordering::AcqRel) {
             tracing::info!(database = look.is_ok(), after_seconds = started.elapsed().as_secs_f64(), "ready");
         }
         pause = if health.settled.load(Ordering::Acquire) { PERIOD } else { (pause * 2).min(PERIOD / 2) };

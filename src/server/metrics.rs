@@ -20,6 +20,7 @@ use prometheus_client::{
 use super::{
     limiter::Kind,
     passwords::{Floor, HashingPool, Unusable},
+    revocation::Revocations,
 };
 
 /// The endpoints that are counted.
@@ -29,6 +30,10 @@ pub enum Endpoint {
     Login,
     /// `/validate`.
     Validate,
+    /// `/logout`.
+    Logout,
+    /// `/password`.
+    Password,
 }
 
 /// Declares an enum of outcomes and their names as labels: however many requests come, a label has
@@ -54,11 +59,11 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    /// What became of a login attempt.
-    LoginOutcome {
-        /// A token was issued.
+    /// What became of an attempt to log in, or to change a password.
+    AttemptOutcome {
+        /// A token was issued, or the password changed.
         Accepted = "accepted",
-        /// No account with this e-mail and password.
+        /// No account with this e-mail and password, or one that is disabled.
         Refused = "refused",
         /// No usable Basic credentials.
         MissingCredentials = "missing_credentials",
@@ -70,10 +75,45 @@ outcomes! {
         Busy = "busy",
         /// The database could not answer.
         Database = "database",
-        /// The token could not be signed.
-        Signing = "signing",
+        /// The token could not be signed, or the new password not hashed.
+        Internal = "internal",
         /// The client went away before its answer.
         Abandoned = "abandoned",
+        /// Of a change: the body names no password that could be set.
+        Unfit = "unfit",
+        /// Of a change: the stored password was changed meanwhile, or has to stay.
+        Conflict = "conflict",
+    }
+}
+
+impl AttemptOutcome {
+    /// Whether the attempt failed for no fault of its client.
+    #[must_use]
+    pub fn is_our_fault(self) -> bool {
+        matches!(self, Self::Busy | Self::Database | Self::Internal)
+    }
+}
+
+/// How many outcomes a login can have: all but those of a change.
+const LOGIN_OUTCOMES: usize = AttemptOutcome::Unfit as usize;
+
+/// What somebody attempts with a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// `/login`.
+    Login,
+    /// `/password`.
+    PasswordChange,
+}
+
+impl Event {
+    /// Its name in the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::PasswordChange => "password_change",
+        }
     }
 }
 
@@ -98,11 +138,20 @@ outcomes! {
         Malformed = "malformed",
         /// Of another issuer, or for an audience.
         Foreign = "foreign",
+        /// Logged out, or its user was disabled, deleted or given another password.
+        Revoked = "revoked",
+        /// What was revoked is not known, and has to be.
+        RevocationsUnknown = "revocations_unknown",
     }
 }
 
-const ENDPOINTS: [(Endpoint, &str); 2] = [(Endpoint::Login, "login"), (Endpoint::Validate, "validate")];
-const CODES: [u16; 8] = [200, 401, 403, 408, 413, 429, 500, 503];
+const ENDPOINTS: [(Endpoint, &str); 4] = [
+    (Endpoint::Login, "login"),
+    (Endpoint::Validate, "validate"),
+    (Endpoint::Logout, "logout"),
+    (Endpoint::Password, "password"),
+];
+const CODES: [u16; 13] = [200, 204, 400, 401, 403, 408, 409, 413, 415, 429, 500, 501, 503];
 const BUCKETS: [f64; 14] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
@@ -139,7 +188,7 @@ struct Requests {
 #[derive(Debug, Default)]
 pub struct Metrics {
     endpoints: [Requests; ENDPOINTS.len()],
-    logins: [AtomicU64; LoginOutcome::NAMES.len()],
+    attempts: [[AtomicU64; AttemptOutcome::NAMES.len()]; 2],
     validations: [AtomicU64; ValidationOutcome::NAMES.len()],
     hashing_wait: Histogram,
     rehashed: AtomicU64,
@@ -161,9 +210,9 @@ impl Metrics {
         requests.seconds.observe(took);
     }
 
-    /// Counts a login attempt.
-    pub fn logged_in(&self, outcome: LoginOutcome) {
-        self.logins[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    /// Counts an attempt with a password.
+    pub fn attempted(&self, event: Event, outcome: AttemptOutcome) {
+        self.attempts[event as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a validation.
@@ -235,6 +284,7 @@ struct Sources {
     metrics: Arc<Metrics>,
     pool: Arc<HashingPool>,
     floor: Arc<Floor>,
+    revocations: Arc<Revocations>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -266,9 +316,14 @@ struct OutcomeLabels {
 impl Exposition {
     /// Gathers the sources.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, pool: Arc<HashingPool>, floor: Arc<Floor>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        pool: Arc<HashingPool>,
+        floor: Arc<Floor>,
+        revocations: Arc<Revocations>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("authservice");
-        registry.register_collector(Box::new(Sources { metrics, pool, floor }));
+        registry.register_collector(Box::new(Sources { metrics, pool, floor, revocations }));
         Self(registry)
     }
 
@@ -363,8 +418,11 @@ fn outcomes(
 impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.requests(&mut encoder)?;
-        let logins = ("logins", "Login attempts by outcome");
-        outcomes(&mut encoder, logins, LoginOutcome::NAMES, &self.metrics.logins)?;
+        let [logins, changes] = &self.metrics.attempts;
+        let about = ("logins", "Login attempts by outcome");
+        outcomes(&mut encoder, about, &AttemptOutcome::NAMES[..LOGIN_OUTCOMES], logins)?;
+        let about = ("password_changes", "Attempts to change a password by outcome");
+        outcomes(&mut encoder, about, AttemptOutcome::NAMES, changes)?;
         let validations = ("validations", "Validated tokens by outcome");
         outcomes(&mut encoder, validations, ValidationOutcome::NAMES, &self.metrics.validations)?;
         self.unverifiable(&mut encoder)?;
@@ -403,6 +461,17 @@ impl Collector for Sources {
             "Open connections to the public port",
             self.metrics.connections.load(Ordering::Relaxed),
         )?;
+        if let Some(age) = self.revocations.age() {
+            let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+            gauge("revocations_age_seconds", "Time since the revocations in use were read", age)?;
+            gauge(
+                "revoked_tokens",
+                "Tokens that were logged out and have not expired",
+                count(self.revocations.tokens()),
+            )?;
+            let help = "1 when more tokens or users are revoked than can be remembered";
+            gauge("revocations_full", help, i64::from(self.revocations.is_full()))?;
+        }
         let rehashed = ConstCounter::new(self.metrics.rehashed.load(Ordering::Relaxed));
         let help = "Stored passwords replaced by their hash";
         prometheus_client::encoding::EncodeMetric::encode(

@@ -9,9 +9,11 @@ pub mod listener;
 pub mod metrics;
 pub mod migrate;
 pub mod passwords;
+pub mod revocation;
 pub mod store;
 mod survey;
 pub mod tokens;
+pub mod users;
 
 use std::{
     io,
@@ -20,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 use self::{
     config::ServeConfig,
@@ -34,6 +39,7 @@ use self::{
     listener::{Listener, Stages},
     metrics::{Exposition, Metrics},
     passwords::{Capacity, Floor, HashingPool, Verification},
+    revocation::Revocations,
     store::Store,
     tokens::Terms,
 };
@@ -81,6 +87,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         keys,
         token_ttl,
         token_issuer,
+        revocation,
         passwords,
         protection,
         invalid_token_status,
@@ -92,7 +99,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let keys = Arc::new(LiveKeys::load(keys)?);
     let terms = Terms { issuer: token_issuer, ttl_seconds: token_ttl.as_secs() };
     tokens::self_test(&keys.ring(), &terms, unix_now()).map_err(ServeError::SelfTest)?;
-    let capacity = Capacity::of_process(hashing_threads, passwords.argon2);
+    let capacity = Capacity::of_process(hashing_threads, passwords.new.argon2);
     let pool = Arc::new(HashingPool::start(capacity)?);
     let floor = Arc::new(first_floor(&pool, passwords).await?);
     let metrics = Arc::new(Metrics::default());
@@ -100,8 +107,14 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let limiter =
         Arc::new(Limiter::new(protection, pool.threads(), Arc::clone(&store), Arc::clone(&metrics)));
     let health = Arc::new(Health::new(&database.account.user));
+    let revocations = Arc::new(Revocations::new(&database, revocation));
 
-    let exposition = Exposition::new(Arc::clone(&metrics), Arc::clone(&pool), Arc::clone(&floor));
+    let exposition = Exposition::new(
+        Arc::clone(&metrics),
+        Arc::clone(&pool),
+        Arc::clone(&floor),
+        Arc::clone(&revocations),
+    );
     let ops_router =
         ops::router(Arc::new(Ops { health: Arc::clone(&health), keys: Arc::clone(&keys), exposition }));
     let auth = Auth {
@@ -109,6 +122,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         terms,
         store: Arc::clone(&store),
         limiter: Arc::clone(&limiter),
+        revocations: Arc::clone(&revocations),
         passwords,
         invalid_token_status,
         pool: Arc::clone(&pool),
@@ -129,14 +143,22 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     );
     let public_task = tokio::spawn(public_listener.run());
     let ops_task = tokio::spawn(ops_listener.run());
-    let watch_task =
-        tokio::spawn(watch_database(database, Arc::clone(&health), Arc::clone(&store), metrics, started));
-    let survey_task = tokio::spawn(survey::raise_floor(Arc::clone(&store), pool, floor, passwords));
-    let follow_task = tokio::spawn({
-        let keys = Arc::clone(&keys);
-        async move { keys.follow().await }
+    let mut background = JoinSet::new();
+    background.spawn(watch_database(
+        database,
+        Arc::clone(&health),
+        Arc::clone(&store),
+        Arc::clone(&revocations),
+        metrics,
+        started,
+    ));
+    background.spawn(survey::raise_floor(Arc::clone(&store), pool, floor, passwords));
+    background.spawn({
+        let store = Arc::clone(&store);
+        async move { revocations.follow(&store).await }
     });
-    let clean_task = tokio::spawn(async move { limiter.clean().await });
+    background.spawn(async move { keys.follow().await });
+    background.spawn(async move { limiter.clean().await });
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -153,10 +175,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     // Probes and scrapes are answered to the end.
     ops_stages.closing.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(1), ops_task).await;
-    watch_task.abort();
-    survey_task.abort();
-    follow_task.abort();
-    clean_task.abort();
+    background.abort_all();
     store.close().await;
     tracing::info!("ended");
     Ok(())
@@ -189,12 +208,12 @@ fn bind(
 async fn first_floor(pool: &HashingPool, policy: config::PasswordPolicy) -> Result<Floor, ServeError> {
     let floor = Floor::default();
     let test = move || {
-        let hash = policy.argon2.hash(b"self-test").map_err(|error| error.to_string())?;
-        let verification = Verification::against(Some(&hash), policy, policy.argon2.memory_kib);
+        let hash = policy.new.argon2.hash(b"self-test").map_err(|error| error.to_string())?;
+        let verification = Verification::against(Some(&hash), policy, policy.new.argon2.memory_kib);
         Ok::<_, String>((verification.run(b"self-test"), verification.run(b"self-tesT")))
     };
     let (right, wrong) = pool
-        .run(policy.argon2.memory_kib, test)
+        .run(policy.new.argon2.memory_kib, test)
         .await
         .map_err(|error| ServeError::SelfTest(error.to_string()))?
         .result

@@ -80,3 +80,29 @@ pub fn validate(address: SocketAddr, token: &str) -> io::Result<Answer> {
         &[("Authorization", &format!("Bearer {token}")), ("Content-Length", "0")],
     )
 }
+
+pub fn logout(address: SocketAddr, token: &str) -> io::Result<Answer> {
+    call(
+        address,
+        "POST",
+        "/logout",
+        &[("Authorization", &format!("Bearer {token}")), ("Content-Length", "0")],
+    )
+}
+
+/// Asks for another password, in a body of this media type.
+pub fn password(
+    address: SocketAddr,
+    (email, password): (&str, &str),
+    media_type: &str,
+    body: &str,
+) -> io::Result<Answer> {
+    let head = format!(
+        "POST /password HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: {}\r\nContent-Type: {media_type}\r\n\
+         Content-Length: {}\r\n\r\n",
+        basic(email, password),
+        body.len()
+    );
+    parse(&exchange(address, format!("{head}{body}").as_bytes())?)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer"))
+}

@@ -259,6 +259,37 @@ impl Database {
         .into()
     }
 
+    /// Runs `auth-server user` with these words and this standard input.
+    pub fn user(&self, words: &[&str], input: &str) -> Output {
+        self.user_with(&[], words, input)
+    }
+
+    /// The same, with these variables too.
+    pub fn user_with(&self, variables: &[(&str, &str)], words: &[&str], input: &str) -> Output {
+        use std::io::Write;
+        let mut child = Command::new(BINARY)
+            .arg("user")
+            .args(words)
+            .env_clear()
+            .envs(self.environment())
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that refuses its arguments reads nothing.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    /// The same, and it succeeds: what it prints.
+    pub fn user_done(&self, words: &[&str], input: &str) -> String {
+        let output = self.user(words, input);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     pub fn migration(&self) -> Migration {
         let folder = TempDir::new().unwrap();
         let mut environment = self.environment();
@@ -434,6 +465,23 @@ impl Server {
 
     pub fn validate(&self, token: &str) -> Answer {
         http::validate(self.public, token).unwrap()
+    }
+
+    pub fn logout(&self, token: &str) -> Answer {
+        http::logout(self.public, token).unwrap()
+    }
+
+    /// Waits until the token is refused as revoked, for the lag and the time of a read at most.
+    pub fn soon_refuses(&self, token: &str, lag: Duration) {
+        eventually("the token is refused", lag + Duration::from_secs(1), || {
+            let answer = self.validate(token);
+            assert!(
+                answer.status == 200 || answer.body == "Not authorized: revoked",
+                "{answer:?}\n{}",
+                self.log()
+            );
+            answer.status == 403
+        });
     }
 
     pub fn terminate(&self) {

@@ -44,7 +44,7 @@ pub mod status;
 pub mod validate;
 
 /// How soon a resource that is not ready is looked at again, though no watch told of a change: what
-/// its pods wait for changes without one.
+/// its pods wait for changes without one, and so does a stranger's object in the place of a child.
 const UNREADY: Duration = Duration::from_secs(15);
 
 /// How soon a run that met somebody else's change is repeated.
@@ -136,7 +136,7 @@ pub async fn reconcile(
         Err(error) => return Err(error),
     };
     if outcome.again || view.refusals().next().is_some() {
-        return Ok(ctx.retry(&key));
+        return Ok(ctx.retry_within(&key, UNREADY));
     }
     let settled = ctx.settled(&key);
     Ok(next_look(settled, &view, &status))

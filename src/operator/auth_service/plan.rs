@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 
 use super::names::Identity;
-use crate::api::auth_service::SchemaMode;
+use crate::api::auth_service::{RevocationUnavailable, SchemaMode};
 
 /// Everything that is to exist, and what is to go.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,12 +65,17 @@ pub struct Server {
     pub token_ttl: String,
     /// [`env::TOKEN_ISSUER`](crate::contract::env::TOKEN_ISSUER).
     pub token_issuer: String,
+    /// [`env::REVOCATION_LAG`](crate::contract::env::REVOCATION_LAG).
+    pub revocation_lag: String,
+    /// [`env::REVOCATION_UNAVAILABLE`](crate::contract::env::REVOCATION_UNAVAILABLE).
+    pub revocation_unavailable: RevocationUnavailable,
     /// [`env::LEGACY_PASSWORD_FORMATS`](crate::contract::env::LEGACY_PASSWORD_FORMATS); empty: leave the variable out.
     pub legacy_formats: String,
     /// [`env::REHASH_PASSWORDS`](crate::contract::env::REHASH_PASSWORDS).
     pub rehash: bool,
-    /// Parameters of new hashes, as variables and their values: those that spec gives.
-    pub hashing: Vec<(&'static str, String)>,
+    /// What is asked of new passwords and how they are hashed, as variables and their values: what spec
+    /// gives.
+    pub new_passwords: Vec<(&'static str, String)>,
     /// When failed logins lock an account or a source.
     pub protection: LoginProtection,
     /// [`env::INVALID_TOKEN_STATUS`](crate::contract::env::INVALID_TOKEN_STATUS); `None`: leave the variable out.

@@ -40,6 +40,8 @@ pub use self::key_ring::{Signer, lacking_algorithm};
 
 /// Lifetime of tokens when spec names none.
 const DEFAULT_TTL: &str = "24h";
+/// How soon revocations count everywhere when spec does not say.
+const DEFAULT_LAG: &str = "5s";
 
 /// Everything a decision may depend on.
 pub struct Inputs<'a> {
@@ -286,16 +288,20 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
     let mut formats: Vec<&str> = formats.iter().copied().map(LegacyFormat::name).collect();
     formats.sort_unstable();
     formats.dedup();
-    let ttl = spec.token.as_ref().and_then(|token| token.ttl);
+    let token = spec.token.as_ref();
+    let duration =
+        |wanted: Option<Duration>, default: &str| wanted.map_or_else(|| default.to_owned(), seconds);
     Server {
         image: settings.image.clone(),
         replicas: spec.replicas.max(0),
         connection: settings.connection.clone(),
-        token_ttl: ttl.map_or_else(|| DEFAULT_TTL.to_owned(), seconds),
+        token_ttl: duration(token.and_then(|token| token.ttl), DEFAULT_TTL),
         token_issuer: inputs.identity.url(),
+        revocation_lag: duration(token.and_then(|token| token.revocation_lag), DEFAULT_LAG),
+        revocation_unavailable: token.and_then(|token| token.revocation_unavailable).unwrap_or_default(),
         legacy_formats: formats.join(","),
         rehash: passwords.and_then(|passwords| passwords.rehash).unwrap_or(true),
-        hashing: passwords::hashing(spec),
+        new_passwords: passwords::new_passwords(spec),
         protection: login_protection(spec),
         invalid_token_status: spec.http.as_ref().and_then(|http| http.invalid_token_status),
         resources: pod.resources.unwrap_or_else(|| requests("100m", "96Mi")),

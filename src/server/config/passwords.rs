@@ -11,8 +11,8 @@ use crate::{
 /// What stored passwords are accepted and what becomes of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PasswordPolicy {
-    /// Parameters of new hashes; weaker ones are old.
-    pub argon2: Argon2id,
+    /// What new passwords have to be, and become; weaker hashes are old.
+    pub new: NewPasswords,
     /// Formats that are accepted besides Argon2.
     pub legacy: LegacyFormats,
     /// A verified password in an old format is replaced by its Argon2id hash.
@@ -21,7 +21,7 @@ pub struct PasswordPolicy {
 
 impl PasswordPolicy {
     pub(super) fn read(environment: &Environment, faults: &mut Faults) -> Self {
-        let argon2 = argon2id(environment, faults);
+        let new = new_passwords(environment, faults);
         let legacy = legacy_formats(environment, faults);
         let rehash = match environment.text(env::REHASH_PASSWORDS, faults).as_deref() {
             None | Some("true") => true,
@@ -35,7 +35,7 @@ impl PasswordPolicy {
                 true
             }
         };
-        Self { argon2, legacy, rehash }
+        Self { new, legacy, rehash }
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     contract::LegacyFormat,
-    server::passwords::{Argon2id, LegacyFormats},
+    server::passwords::{Argon2id, LegacyFormats, NewPasswords},
 };
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -35,7 +35,11 @@ fn the_names_of_the_original_are_enough() {
     let default = Argon2id { memory_kib: 19_456, iterations: 2, parallelism: 1 };
     assert_eq!(
         config.passwords,
-        PasswordPolicy { argon2: default, legacy: LegacyFormats::default(), rehash: true }
+        PasswordPolicy {
+            new: NewPasswords { argon2: default, min_length: 8 },
+            legacy: LegacyFormats::default(),
+            rehash: true
+        }
     );
     assert_eq!(config.invalid_token_status, InvalidTokenStatus::Forbidden);
 }
@@ -62,9 +66,12 @@ fn every_fault_is_reported_at_once() {
         ("MYSQL_PORT", "many"),
         ("JWT_SECRET", "sarcasm"),
         ("TOKEN_TTL", "soon"),
+        ("REVOCATION_LAG", "6m"),
+        ("REVOCATION_UNAVAILABLE", "Perhaps"),
         ("ARGON2_MEMORY_KIB", "131073"),
         ("ARGON2_ITERATIONS", "two"),
         ("ARGON2_PARALLELISM", "0"),
+        ("PASSWORD_MIN_LENGTH", "25"),
         ("LEGACY_PASSWORD_FORMATS", "plaintext,rot13"),
         ("REHASH_PASSWORDS", "maybe"),
         ("INVALID_TOKEN_STATUS", "404"),
@@ -85,9 +92,12 @@ fn every_fault_is_reported_at_once() {
             "MYSQL_PORT",
             "JWT_SECRET",
             "TOKEN_TTL",
+            "REVOCATION_LAG",
+            "REVOCATION_UNAVAILABLE",
             "ARGON2_MEMORY_KIB",
             "ARGON2_ITERATIONS",
             "ARGON2_PARALLELISM",
+            "PASSWORD_MIN_LENGTH",
             "LEGACY_PASSWORD_FORMATS",
             "REHASH_PASSWORDS",
             "INVALID_TOKEN_STATUS",
@@ -117,7 +127,7 @@ fn formats_and_parameters_are_what_they_are_said_to_be() {
     .unwrap();
     let accepted = LegacyFormat::ALL.map(|format| config.passwords.legacy.contain(format));
     assert_eq!(accepted, [false, true, true, true, true]);
-    assert_eq!(config.passwords.argon2, Argon2id { memory_kib: 7168, iterations: 5, parallelism: 4 });
+    assert_eq!(config.passwords.new.argon2, Argon2id { memory_kib: 7168, iterations: 5, parallelism: 4 });
 }
 
 #[test]

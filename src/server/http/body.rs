@@ -1,5 +1,5 @@
-//! Request bodies say nothing here. A small one is read and thrown away, because a connection
-//! closed over unread bytes is reset before the client has read the answer.
+//! Most request bodies say nothing here. A small one is read to its end all the same, because a
+//! connection closed over unread bytes is reset before the client has read the answer.
 
 use std::time::Duration;
 
@@ -7,18 +7,31 @@ use axum::body::{Body, HttpBody};
 
 use super::BodyRefused;
 
-/// Largest body that is ignored.
-const IGNORED: u64 = 16 * 1024;
+/// Largest body that is taken.
+const LARGEST: u64 = 16 * 1024;
 /// Most that is read of a larger one, so that its sender gets to see the refusal.
 const DRAINED: u64 = 1024 * 1024;
 /// Longest time a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Reads the body to its end.
+/// Reads the body to its end and forgets it.
 pub(super) async fn discard(body: Body) -> Result<(), BodyRefused> {
-    if body.is_end_stream() {
-        return Ok(());
-    }
+    if body.is_end_stream() { Ok(()) } else { consume(body, |_| {}).await }
+}
+
+/// Reads the body.
+pub(super) async fn read(body: Body) -> Result<Vec<u8>, BodyRefused> {
+    let mut content = Vec::new();
+    consume(body, |bytes| {
+        if (content.len() as u64) < LARGEST {
+            content.extend_from_slice(bytes);
+        }
+    })
+    .await?;
+    Ok(content)
+}
+
+async fn consume(body: Body, mut take: impl FnMut(&[u8])) -> Result<(), BodyRefused> {
     if body.size_hint().lower() > DRAINED {
         return Err(BodyRefused::TooLarge);
     }
@@ -28,12 +41,15 @@ pub(super) async fn discard(body: Body) -> Result<(), BodyRefused> {
         while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
             // A client that breaks off reads no answer.
             let Ok(frame) = frame else { break };
-            length += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if let Some(data) = frame.data_ref() {
+                length += data.len() as u64;
+                take(data);
+            }
             if length > DRAINED {
                 break;
             }
         }
-        if length > IGNORED { Err(BodyRefused::TooLarge) } else { Ok(()) }
+        if length > LARGEST { Err(BodyRefused::TooLarge) } else { Ok(()) }
     };
     tokio::time::timeout(PATIENCE, read).await.unwrap_or(Err(BodyRefused::TooSlow))
 }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use serde::{Deserialize, de::IgnoredAny};
+
+use crate::server::tokens::Verified;
 
 /// The token's `sub`, or its `username` when it has none.
 const USER: HeaderName = HeaderName::from_static("x-auth-request-user");
@@ -17,41 +18,13 @@ const FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 /// no two names become one.
 const UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
-/// The claims that name somebody.
-#[derive(Deserialize)]
-struct Named<'a> {
-    #[serde(borrow, default)]
-    sub: Option<Claim<'a>>,
-    #[serde(borrow, default)]
-    username: Option<Claim<'a>>,
-}
-
-/// A claim that is text, or one that names nobody: `username` is no registered claim, so a token
-/// may hold anything there.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Claim<'a> {
-    Text(#[serde(borrow)] Cow<'a, str>),
-    Other(IgnoredAny),
-}
-
-impl Claim<'_> {
-    fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Other(IgnoredAny) => None,
-        }
-    }
-}
-
-/// The headers of verified claims. All of them, always: a proxy that overwrites what the client sent
-/// under such a name overwrites it only with a header that is there. One that the token says nothing
+/// The headers of a token that verified. All of them, always: a proxy that overwrites what the client
+/// sent under such a name overwrites it only with a header that is there. One that the token says nothing
 /// about is empty.
-pub(super) fn headers(claims: &[u8]) -> [(HeaderName, HeaderValue); 3] {
-    let named = serde_json::from_slice(claims).unwrap_or(Named { sub: None, username: None });
-    let text = |claim: &Option<Claim<'_>>| claim.as_ref().and_then(Claim::text).map(header_value);
-    let username = text(&named.username).unwrap_or(HeaderValue::from_static(""));
-    let user = text(&named.sub).unwrap_or_else(|| username.clone());
+pub(super) fn headers(token: &Verified) -> [(HeaderName, HeaderValue); 3] {
+    let text = |claim: &Option<String>| claim.as_deref().map(header_value);
+    let username = text(&token.username).unwrap_or(HeaderValue::from_static(""));
+    let user = text(&token.subject).unwrap_or_else(|| username.clone());
     [(USER, user), (EMAIL, username.clone()), (FORWARDED_USER, username)]
 }
 
@@ -64,13 +37,23 @@ fn header_value(text: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
+    use crate::server::tokens::{Fingerprint, Holder, Identity};
 
     /// User, e-mail and forwarded user.
-    fn values(claims: &Value) -> [String; 3] {
-        let headers = headers(claims.to_string().as_bytes());
+    fn values(subject: Option<&str>, username: Option<&str>) -> [String; 3] {
+        let token = Verified {
+            claims: Vec::new(),
+            identity: Identity {
+                token: Fingerprint([0; 32]),
+                holder: Holder::Unknown,
+                issued_at: None,
+                expires_at: 0,
+            },
+            subject: subject.map(str::to_owned),
+            username: username.map(str::to_owned),
+        };
+        let headers = headers(&token);
         assert_eq!(headers.each_ref().map(|(name, _)| name), [&USER, &EMAIL, &FORWARDED_USER]);
         headers.map(|(_, value)| value.to_str().unwrap().to_owned())
     }
@@ -78,17 +61,10 @@ mod tests {
     #[test]
     fn the_subject_is_the_user_and_the_username_the_e_mail() {
         let ann = "ann@example.org";
-        assert_eq!(values(&json!({"sub": "7", "username": ann})), ["7", ann, ann]);
-        assert_eq!(values(&json!({"username": ann})), [ann, ann, ann]);
-        assert_eq!(values(&json!({"sub": "7"})), ["7", "", ""]);
-    }
-
-    #[test]
-    fn what_names_nobody_is_empty_and_overwrites_all_the_same() {
-        for claims in [json!({}), json!({"username": null}), json!({"username": {"a": [1]}}), json!([])] {
-            assert_eq!(values(&claims), ["", "", ""], "{claims}");
-        }
-        assert_eq!(values(&json!({"sub": 7, "username": 7})), ["", "", ""]);
+        assert_eq!(values(Some("7"), Some(ann)), ["7", ann, ann]);
+        assert_eq!(values(None, Some(ann)), [ann, ann, ann]);
+        assert_eq!(values(Some("7"), None), ["7", "", ""]);
+        assert_eq!(values(None, None), ["", "", ""], "it overwrites all the same");
     }
 
     #[test]
@@ -101,7 +77,7 @@ mod tests {
             ("\"a,b\"@x.io", "\"a,b\"@x.io"),
             ("😀", "%F0%9F%98%80"),
         ] {
-            assert_eq!(values(&json!({"username": name})), [expected; 3], "{name:?}");
+            assert_eq!(values(None, Some(name)), [expected; 3], "{name:?}");
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The endpoints: one file for each.
 
 mod audit;
+mod authentication;
 mod body;
 mod credentials;
 mod identity;
 mod jwks;
 mod login;
+mod logout;
 pub mod openapi;
 pub mod ops;
+mod password;
 mod trace_context;
 mod validate;
 
@@ -20,7 +23,7 @@ use axum::{
         header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 
 use super::{
@@ -29,9 +32,11 @@ use super::{
     limiter::Limiter,
     metrics::Metrics,
     passwords::{Floor, HashingPool},
-    store::Store,
+    revocation::Revocations,
+    store::{Store, StoreError},
     tokens::Terms,
 };
+use crate::contract::DatabaseFault;
 
 /// What the public endpoints work with.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub struct Auth {
     pub store: Arc<Store>,
     /// Which logins may be tried.
     pub limiter: Arc<Limiter>,
+    /// The tokens that have ended.
+    pub revocations: Arc<Revocations>,
     /// Which stored passwords are accepted.
     pub passwords: PasswordPolicy,
     /// The status of a token that does not verify.
@@ -56,17 +63,19 @@ pub struct Auth {
     pub metrics: Arc<Metrics>,
 }
 
-/// The public endpoints. Any method is taken, and a slash at the end, since callers of the
-/// service that this one replaces use both, and proxies ask with the method of the request they hold.
-/// Paths are compared as they come: nothing below `/validate/` leads to another endpoint.
+/// The public endpoints. `/login` and `/validate` take any method, and a slash at the end, since callers
+/// of the service that this one replaces use both, and proxies ask with the method of the request they
+/// hold. Paths are compared as they come: nothing below `/validate/` leads to another endpoint.
 pub fn public(auth: Arc<Auth>) -> Router {
     Router::new()
         .route("/login", any(login::login))
         .route("/login/", any(login::login))
         .route("/validate", any(validate::validate))
         .route("/validate/", any(validate::validate))
-        .route("/.well-known/jwks.json", get(jwks::jwks))
         .route("/validate/{*path}", any(validate::forward_auth))
+        .route("/logout", post(logout::logout))
+        .route("/password", post(password::password))
+        .route("/.well-known/jwks.json", get(jwks::jwks))
         .route("/openapi.json", get(openapi::document))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { text(StatusCode::NOT_FOUND, "Not found") })
@@ -102,18 +111,35 @@ pub(super) fn unavailable(body: &'static str) -> Response {
     response
 }
 
+/// What could not be written: for now, or because the account may not or the tables are not there.
+fn not_written(auth: &Auth, error: &StoreError) -> Response {
+    let never = match error.fault {
+        DatabaseFault::GrantMissing => true,
+        DatabaseFault::SchemaMissing => !auth.store.has_ours(),
+        _ => false,
+    };
+    if never {
+        text(StatusCode::NOT_IMPLEMENTED, "Not available: the service may not write to its database")
+    } else {
+        unavailable("Database unavailable, try again")
+    }
+}
+
 /// A body that is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum BodyRefused {
+    #[error("Request body too large")]
     TooLarge,
+    #[error("Request body too slow")]
     TooSlow,
 }
 
 impl IntoResponse for BodyRefused {
     fn into_response(self) -> Response {
-        match self {
-            Self::TooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large"),
-            Self::TooSlow => text(StatusCode::REQUEST_TIMEOUT, "Request body too slow"),
-        }
+        let status = match self {
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        };
+        text(status, self.to_string())
     }
 }

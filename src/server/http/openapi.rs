@@ -14,17 +14,25 @@ use utoipa::{
     },
 };
 
-use super::{jwks, login, validate};
+use super::{jwks, login, logout, password, validate};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "authservice",
-        description = "Logs users in and validates their tokens. A slash at the end of a path changes nothing, any method is \
-                       answered as POST is except on the documents, which are read by GET, and request bodies are ignored."
+        description = "Logs users in and validates their tokens. /login and /validate answer any method as they do \
+                       POST, with a slash at the end of their path or without, and ignore request bodies."
     ),
-    paths(login::login, validate::validate, validate::forward_auth, jwks::jwks, document),
-    components(schemas(Claims)),
+    paths(
+        login::login,
+        validate::validate,
+        validate::forward_auth,
+        logout::logout,
+        password::password,
+        jwks::jwks,
+        document
+    ),
+    components(schemas(Claims, password::NewPassword)),
     modifiers(&Shared)
 )]
 struct Public;
@@ -89,12 +97,15 @@ pub(super) struct Claims {
     /// The token's own id.
     #[schema(required = false)]
     jti: String,
+    /// The generation of the user's tokens: those of an earlier one have ended.
+    #[schema(required = false)]
+    r#gen: i64,
 }
 
 type Responses = BTreeMap<String, RefOr<openapi::Response>>;
 
 /// Answers that several endpoints have, by name.
-fn shared_answers() -> [(&'static str, ResponseBuilder); 7] {
+fn shared_answers() -> [(&'static str, ResponseBuilder); 11] {
     let refusal =
         |description| text_described(description).header("WWW-Authenticate", header("Bearer, RFC 6750"));
     [
@@ -111,7 +122,19 @@ fn shared_answers() -> [(&'static str, ResponseBuilder); 7] {
             "NoToken",
             refusal("No bearer token; or one that does not verify, where 401 is configured for those"),
         ),
-        ("BadToken", refusal("A token that does not verify, unless 401 is configured")),
+        ("BadToken", refusal("A token that does not verify or has ended, unless 401 is configured")),
+        (
+            "NoCredentials",
+            text_described("Missing credentials, or Invalid credentials")
+                .header("WWW-Authenticate", header("Basic, RFC 7617")),
+        ),
+        (
+            "LockedOut",
+            text_described("The account or the source is locked after too many failed logins")
+                .header("Retry-After", header("Seconds until the lock ends")),
+        ),
+        ("BadPassword", text_described("The body, or the password in it, is not what it has to be")),
+        ("NotWritable", text_described("The service may not write to its database, or lacks a table there")),
     ]
 }
 
@@ -124,12 +147,39 @@ impl IntoResponses for BeforeAnyEndpoint {
     }
 }
 
-/// What is answered to the body of a request, which is read only to be thrown away.
+/// What is answered to the body of a request, which is read to its end whether it says anything or not.
 pub(super) struct BodyRefusals;
 
 impl IntoResponses for BodyRefusals {
     fn responses() -> Responses {
         shared([("408", "BodyTooSlow"), ("413", "BodyTooLarge")])
+    }
+}
+
+/// Credentials that log nobody in.
+pub(super) struct CredentialsRefusals;
+
+impl IntoResponses for CredentialsRefusals {
+    fn responses() -> Responses {
+        shared([("401", "NoCredentials"), ("429", "LockedOut")])
+    }
+}
+
+/// A change that the database never takes.
+pub(super) struct NotWritten;
+
+impl IntoResponses for NotWritten {
+    fn responses() -> Responses {
+        shared([("501", "NotWritable")])
+    }
+}
+
+/// A new password that is not taken.
+pub(super) struct BadPassword;
+
+impl IntoResponses for BadPassword {
+    fn responses() -> Responses {
+        shared([("400", "BadPassword")])
     }
 }
 
@@ -227,9 +277,9 @@ mod tests {
     fn the_schema_of_claims_has_the_claims_of_an_issued_token() {
         let ring = KeyRing::single(b"a-secret-of-more-than-thirty-two-bytes");
         let terms = Terms { issuer: "authservice".to_owned(), ttl_seconds: 60 };
-        let subject = Subject { id: 7, username: "ann@example.org", admin: true };
+        let subject = Subject { id: 7, username: "ann@example.org", admin: true, generation: 0 };
         let token = tokens::issue(&ring, &terms, &subject, 1_800_000_000).unwrap();
-        let claims = tokens::verify(&ring, &terms, &token, 1_800_000_000).unwrap();
+        let claims = tokens::verify(&ring, &terms, &token, 1_800_000_000).unwrap().claims;
         let claims: Value = serde_json::from_slice(&claims).unwrap();
         let document: Value = serde_json::from_str(text()).unwrap();
         let schema = &document["components"]["schemas"]["Claims"];

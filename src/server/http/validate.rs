@@ -15,12 +15,13 @@ use axum::{
 use super::{
     Auth, BodyRefused, body, challenge, credentials, identity,
     openapi::{BadToken, BeforeAnyEndpoint, BodyRefusals, GoodToken, GoodTokenInHeaders},
+    unavailable,
 };
 use crate::server::{
     config::InvalidTokenStatus,
     keys::unix_now,
     metrics::{Endpoint, ValidationOutcome},
-    tokens::{self, TokenFault},
+    tokens::{self, TokenFault, Verified},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -29,9 +30,10 @@ const INVALID_TOKEN: &str = r#"Bearer realm="authservice", error="invalid_token"
 
 /// The table of answers that are no claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ValidateError {
+pub(super) enum ValidateError {
     MissingCredentials,
     NotAuthorized(TokenFault),
+    RevocationsUnknown,
     Body(BodyRefused),
 }
 
@@ -45,11 +47,13 @@ impl ValidateError {
             Self::NotAuthorized(TokenFault::UnknownKey) => ValidationOutcome::UnknownKey,
             Self::NotAuthorized(TokenFault::Malformed) => ValidationOutcome::Malformed,
             Self::NotAuthorized(TokenFault::Foreign) => ValidationOutcome::Foreign,
+            Self::NotAuthorized(TokenFault::Revoked) => ValidationOutcome::Revoked,
+            Self::RevocationsUnknown => ValidationOutcome::RevocationsUnknown,
             Self::Body(_) => ValidationOutcome::BodyRefused,
         }
     }
 
-    fn response(self, invalid_token: InvalidTokenStatus) -> Response {
+    pub(super) fn response(self, invalid_token: InvalidTokenStatus) -> Response {
         match self {
             Self::MissingCredentials => challenge(StatusCode::UNAUTHORIZED, CHALLENGE, "Missing credentials"),
             Self::NotAuthorized(fault) => {
@@ -59,6 +63,7 @@ impl ValidateError {
                 };
                 challenge(status, INVALID_TOKEN, format!("Not authorized: {fault}"))
             }
+            Self::RevocationsUnknown => unavailable("Revocations unknown, try again"),
             Self::Body(refused) => refused.into_response(),
         }
     }
@@ -74,7 +79,8 @@ impl ValidateError {
     responses(GoodToken, BadToken, BodyRefusals, BeforeAnyEndpoint)
 )]
 /// Answers 200 with the claims as JSON, and in headers whom they name; 401 without a bearer token;
-/// 403, or 401 if so configured, for one that does not verify; 408 and 413 for bodies.
+/// 403, or 401 if so configured, for one that does not verify or has been revoked; 503 where that is
+/// not known and must be; 408 and 413 for bodies.
 pub(super) async fn validate(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
     respond(&auth, request, |claims| {
         let mut response = Response::new(Body::from(claims));
@@ -105,15 +111,15 @@ async fn respond(auth: &Auth, request: Request<Body>, good: impl FnOnce(Vec<u8>)
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let verdict = match body::discard(body).await {
-        Ok(()) => answer(auth, &head.headers).await,
+        Ok(()) => verified(auth, &head.headers).await,
         Err(refused) => Err(ValidateError::Body(refused)),
     };
     auth.metrics
         .validated(verdict.as_ref().map_or_else(|error| error.outcome(), |_| ValidationOutcome::Accepted));
     let mut response = match verdict {
-        Ok(claims) => {
-            let names = identity::headers(&claims);
-            let mut response = good(claims);
+        Ok(token) => {
+            let names = identity::headers(&token);
+            let mut response = good(token.claims);
             response.headers_mut().extend(names);
             response
         }
@@ -125,7 +131,8 @@ async fn respond(auth: &Auth, request: Request<Body>, good: impl FnOnce(Vec<u8>)
     response
 }
 
-async fn answer(auth: &Auth, headers: &HeaderMap) -> Result<Vec<u8>, ValidateError> {
+/// The bearer token, when it is good.
+pub(super) async fn verified(auth: &Auth, headers: &HeaderMap) -> Result<Verified, ValidateError> {
     let token = credentials::bearer(headers).ok_or(ValidateError::MissingCredentials)?;
     let verify = || tokens::verify(&auth.keys.ring(), &auth.terms, token, unix_now());
     let verdict = match verify() {
@@ -133,5 +140,12 @@ async fn answer(auth: &Auth, headers: &HeaderMap) -> Result<Vec<u8>, ValidateErr
         Err(TokenFault::UnknownKey) if auth.keys.look_for_unknown_key().await => verify(),
         verdict => verdict,
     };
-    verdict.map_err(ValidateError::NotAuthorized)
+    let verified = verdict.map_err(ValidateError::NotAuthorized)?;
+    if auth.revocations.ends(&verified.identity) {
+        return Err(ValidateError::NotAuthorized(TokenFault::Revoked));
+    }
+    if auth.revocations.is_too_old() {
+        return Err(ValidateError::RevocationsUnknown);
+    }
+    Ok(verified)
 }

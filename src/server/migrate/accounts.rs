@@ -20,6 +20,14 @@ use secrecy::ExposeSecret;
 /// What the server needs on its database.
 pub(super) const ROW_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
+/// What the server writes besides passwords: who may no longer, and what has ended.
+const WRITTEN: [(&str, &str); 4] = [
+    ("INSERT", schema::ACCESS_TABLE),
+    ("UPDATE", schema::ACCESS_TABLE),
+    ("INSERT", schema::REVOKED_TABLE),
+    ("DELETE", schema::REVOKED_TABLE),
+];
+
 /// The server's account as a login with it showed.
 enum ServerAccount {
     /// Absent, or of another password, or barred; in the database's own words.
@@ -149,6 +157,20 @@ impl Run<'_> {
         }
         if rights.lacks_on("UPDATE", database, USER_TABLE) {
             self.limited(format!("rehashing of passwords: account {user} lacks UPDATE on table user"));
+        }
+        let tables =
+            schema::existing_tables(connection, database).await.map_err(|error| explain.error(error))?;
+        let lacking: Vec<String> = WRITTEN
+            .into_iter()
+            .filter(|(_, table)| tables.iter().any(|name| name.eq_ignore_ascii_case(table)))
+            .filter(|(right, table)| rights.lacks_on(right, database, table))
+            .map(|(right, table)| format!("{right} on table {table}"))
+            .collect();
+        if !lacking.is_empty() {
+            self.limited(format!(
+                "logout and changes of passwords: account {user} lacks {}",
+                lacking.join(" and ")
+            ));
         }
         Ok(())
     }

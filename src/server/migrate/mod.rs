@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{MySqlConnection, Row, mysql::MySqlConnectOptions};
 
-use self::report::Explain;
+pub(super) use self::report::Explain;
 pub use self::report::publish;
 use super::{
     config::{Account, MigrateConfig},

@@ -15,14 +15,14 @@ const MAX_TEXT: usize = 1024;
 const MAX_LIST: usize = 5;
 
 /// Where and as whom something failed.
-pub(super) struct Explain<'a> {
-    pub(super) database: &'a Database,
-    pub(super) account: &'a str,
+pub(in crate::server) struct Explain<'a> {
+    pub(in crate::server) database: &'a Database,
+    pub(in crate::server) account: &'a str,
 }
 
 impl Explain<'_> {
     /// The database's own words, and the cure.
-    pub(super) fn error(&self, error: StoreError) -> MigrationError {
+    pub(in crate::server) fn error(&self, error: StoreError) -> MigrationError {
         let Database { host, port, name, .. } = self.database;
         let account = self.account;
         let StoreError { fault, words } = error;

@@ -10,7 +10,7 @@ use crate::{
         store::{
             self, StoreError,
             rights::Rights,
-            schema::{self, FAILURE_TABLE, STEPS, USER_TABLE},
+            schema::{self, ACCESS_TABLE, FAILURE_TABLE, REVOKED_TABLE, STEPS, USER_TABLE},
             sql,
         },
     },
@@ -53,35 +53,40 @@ impl Run<'_> {
             }
         }
         if !may_create && !missing.is_empty() {
-            self.without_ours(worker_name, &missing);
-            return Ok(());
+            return self.without_ours(worker_name, reached, &missing);
         }
         // The database was perhaps created after this connection.
         let selected =
             sqlx::raw_sql(AssertSqlSafe(format!("USE {}", sql::name(database)))).execute(&mut *worker).await;
         selected.map_err(|error| explain.error(error.into()))?;
-        match self.run_steps(worker, server, &missing).await {
+        match self.run_steps(worker, server, reached, &missing).await {
             // A role promised more than it holds.
             Err(error) if error.fault == DatabaseFault::GrantMissing && !missing.contains(&USER_TABLE) => {
-                self.without_ours(worker_name, &missing);
-                Ok(())
+                self.without_ours(worker_name, reached, &missing)
             }
             result => result.map_err(explained),
         }
     }
 
     /// A table of ours that was there and is gone, beside users who are still there, is not made anew:
-    /// without its entries every one of them would be an admin. Failed logins are no such loss.
+    /// without its entries they would be more than they are. Failed logins are no such loss.
     fn nothing_is_lost(&self, reached: i32, missing: &[&str]) -> Result<(), MigrationError> {
         let lost = STEPS.iter().filter(|step| step.table != FAILURE_TABLE);
         let lost = lost.copied().find(|step| step.version <= reached && missing.contains(&step.table));
         let Some(lost) = lost.filter(|_| !missing.contains(&USER_TABLE)) else { return Ok(()) };
+        let (holds, anew) = match lost.table {
+            ACCESS_TABLE => {
+                ("says who is disabled and whose tokens ended", "nobody disabled and no user's tokens ended")
+            }
+            REVOKED_TABLE => ("lists the tokens that were logged out", "those tokens good again"),
+            _ => ("tells admins from others", "every present user an admin"),
+        };
         let Database { host, port, name, .. } = &self.config.database;
         Err(MigrationError {
             reason: DatabaseFault::SchemaMissing,
             message: format!(
-                "Database {name:?} at {host}:{port} has lost table {table}, which tells admins from others: restore it from a backup, \
-                 or drop table authservice_schema too, and {table} is made anew with every present user an admin.",
+                "Database {name:?} at {host}:{port} has lost table {table}, which {holds}: restore it from a backup, \
+                 or drop table authservice_schema too, and {table} is made anew with {anew}.",
                 table = lost.table
             ),
         })
@@ -91,31 +96,46 @@ impl Run<'_> {
         &mut self,
         worker: &mut MySqlConnection,
         server: &mut MySqlConnection,
+        reached: i32,
         missing: &[&str],
     ) -> Result<(), StoreError> {
-        schema::create_ledger(worker).await?;
+        if missing.contains(&schema::LEDGER_TABLE) {
+            schema::create_ledger(worker).await?;
+        }
         for step in STEPS {
             if missing.contains(&step.table) {
                 step.run(worker).await?;
                 self.created(format!("table {}", step.table));
             }
-            step.record(server).await?;
+            if step.version > reached {
+                step.record(server).await?;
+            }
         }
         Ok(())
     }
 
-    fn without_ours(&mut self, account: &str, missing: &[&str]) {
-        let lacks = format!("account {account} lacks CREATE on database {}", self.config.database.name);
-        if missing.iter().any(|table| *table != FAILURE_TABLE) {
-            self.limited(format!(
-                "the admin flag: {lacks}, so table authservice_user is absent and every user is an admin"
-            ));
+    /// Tables of ours that cannot be made: a database that has none serves on `user` alone, one that has
+    /// those of an earlier release cannot serve this one.
+    fn without_ours(&mut self, account: &str, reached: i32, missing: &[&str]) -> Result<(), MigrationError> {
+        let name = &self.config.database.name;
+        let needed: Vec<&str> = missing.iter().copied().filter(|table| *table != FAILURE_TABLE).collect();
+        if reached > 0 && !needed.is_empty() {
+            let words = format!("CREATE on {name} (for table {})", needed.join(" and "));
+            let explain = Explain { database: &self.config.database, account };
+            return Err(explain.error(StoreError::new(DatabaseFault::GrantMissing, words)));
         }
-        if missing.contains(&FAILURE_TABLE) {
+        let lacks = format!("account {account} lacks CREATE on database {name}");
+        if !needed.is_empty() {
+            self.limited(format!(
+                "the admin flag, disabled users, logout, changes of passwords, and login protection by all pods together: {lacks}, \
+                 so tables authservice_* are absent, every user is an admin and each pod counts failed logins on its own"
+            ));
+        } else if missing.contains(&FAILURE_TABLE) {
             self.limited(format!(
                 "login protection by all pods together: {lacks}, so table {FAILURE_TABLE} is absent and each pod counts failed logins on its own"
             ));
         }
+        Ok(())
     }
 
     /// An account of the user's may hold rights on single tables.

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use sqlx::{Acquire, MySqlConnection, Row};
+use sqlx::MySqlConnection;
 
 use super::{Run, report::Explain};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     server::{
         config::without_newline,
         passwords::Refused,
-        store::{StoreError, bytes, cannot_be_in_the_column, number},
+        store::{StoreError, number, users},
     },
 };
 
@@ -68,7 +68,7 @@ impl Run<'_> {
         user: &BootstrapUser,
     ) -> Result<(), Refusal> {
         let email = user.email.as_str();
-        if find(server, email).await?.is_some() {
+        if users::find_id(server, email).await?.is_some() {
             return Ok(());
         }
         let Some(password) = read_password(user) else {
@@ -92,9 +92,11 @@ impl Run<'_> {
                 return Ok(());
             }
         };
-        if insert(server, email, &hash, with_entry.then_some(user.admin)).await? {
+        let inserted =
+            users::insert::<Refusal>(server, email, &hash, with_entry.then_some(user.admin)).await?;
+        if inserted.is_some() {
             self.created(format!("user {email}"));
-        } else if find(server, email).await?.is_none() {
+        } else if users::find_id(server, email).await?.is_none() {
             self.limited(format!("user {email} is not created: table user holds an e-mail that its collation takes for the same"));
         }
         Ok(())
@@ -112,59 +114,4 @@ fn read_password(user: &BootstrapUser) -> Option<Vec<u8>> {
             None
         }
     }
-}
-
-/// The id of the row with exactly this e-mail.
-async fn find(server: &mut MySqlConnection, email: &str) -> Result<Option<i64>, StoreError> {
-    let rows = match sqlx::query("SELECT CAST(id AS SIGNED), email FROM `user` WHERE email = ? LIMIT 64")
-        .bind(email)
-        .fetch_all(server)
-        .await
-    {
-        Err(error) if cannot_be_in_the_column(&error) => Vec::new(),
-        result => result?,
-    };
-    for row in &rows {
-        if bytes(row, 1)? == email.as_bytes() {
-            return Ok(Some(row.try_get(0)?));
-        }
-    }
-    Ok(None)
-}
-
-/// Inserts the user and the entry beside it in one transaction; says whether the e-mail was free.
-/// A user without an entry is an admin, so half of it must never be seen.
-async fn insert(
-    server: &mut MySqlConnection,
-    email: &str,
-    hash: &str,
-    admin: Option<bool>,
-) -> Result<bool, Refusal> {
-    let mut transaction = server.begin().await?;
-    let inserted = sqlx::query("INSERT INTO `user` (email, password) VALUES (?, ?)")
-        .bind(email)
-        .bind(hash)
-        .execute(&mut *transaction)
-        .await;
-    match inserted {
-        Ok(_) => {}
-        Err(error) if number(&error) == Some(1062) => {
-            transaction.rollback().await?;
-            return Ok(false);
-        }
-        Err(error) => return Err(error.into()),
-    }
-    if let Some(admin) = admin {
-        let id = find(&mut transaction, email).await?.ok_or_else(|| {
-            let words = format!("e-mail {email} was not stored as written; the column cannot hold it");
-            StoreError::new(DatabaseFault::SchemaIncompatible, words)
-        })?;
-        sqlx::query("REPLACE INTO `authservice_user` (user_id, admin) VALUES (?, ?)")
-            .bind(id)
-            .bind(admin)
-            .execute(&mut *transaction)
-            .await?;
-    }
-    transaction.commit().await?;
-    Ok(true)
 }

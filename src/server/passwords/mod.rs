@@ -85,7 +85,7 @@ impl Verification {
     /// Most memory it takes, in KiB.
     #[must_use]
     pub fn memory_kib(&self) -> u32 {
-        let new = self.policy.argon2.memory_kib;
+        let new = self.policy.new.argon2.memory_kib;
         let stored = match &self.against {
             Against::Stored(Stored::Hash(hash)) => hash.kdf().map_or(0, Kdf::memory_kib),
             Against::Stored(Stored::Plaintext(_)) | Against::Unusable(_) | Against::Nobody => 0,
@@ -114,9 +114,9 @@ impl Verification {
         let policy = &self.policy;
         let start = Instant::now();
         let matches = hash.matches(password);
-        let spent = (hash.kdf().unwrap_or_else(|| policy.argon2.kdf()), start.elapsed());
-        let replace = matches && policy.rehash && hash.should_become(policy.argon2, password);
-        let rehashed = replace.then(|| policy.argon2.hash(password).ok()).flatten();
+        let spent = (hash.kdf().unwrap_or_else(|| policy.new.argon2.kdf()), start.elapsed());
+        let replace = matches && policy.rehash && hash.should_become(policy.new.argon2, password);
+        let rehashed = replace.then(|| policy.new.argon2.hash(password).ok()).flatten();
         Outcome { matches, rehashed, spent }
     }
 
@@ -126,8 +126,8 @@ impl Verification {
 
     fn spend(&self, password: &[u8]) -> (Option<String>, (Kdf, Duration)) {
         let start = Instant::now();
-        let hash = self.policy.argon2.hash(password).ok();
-        (hash, (self.policy.argon2.kdf(), start.elapsed()))
+        let hash = self.policy.new.argon2.hash(password).ok();
+        (hash, (self.policy.new.argon2.kdf(), start.elapsed()))
     }
 }
 

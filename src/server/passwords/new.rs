@@ -1,7 +1,5 @@
 //! Passwords that are set: what is asked of them, and how they are hashed.
 
-use std::fmt;
-
 use super::{Argon2id, HashError, MAX_PASSWORD_BYTES};
 
 /// What is asked of a password that is set, and how it is hashed. A login asks for nothing: a rule that
@@ -15,35 +13,25 @@ pub struct NewPasswords {
 }
 
 /// Why a password is not set.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// It has this many characters; fewer than so many are refused.
+    #[error("the password has {0} character{plural}, the least is {1}", plural = if *.0 == 1 { "" } else { "s" })]
     TooShort(usize, usize),
     /// It has more bytes than any login could send.
+    #[error("the password is longer than {MAX_PASSWORD_BYTES} bytes")]
     TooLong,
     /// It could not be hashed.
-    Hash(HashError),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooShort(characters, least) => {
-                let plural = if *characters == 1 { "" } else { "s" };
-                write!(formatter, "the password has {characters} character{plural}, the least is {least}")
-            }
-            Self::TooLong => write!(formatter, "the password is longer than {MAX_PASSWORD_BYTES} bytes"),
-            Self::Hash(error) => error.fmt(formatter),
-        }
-    }
+    #[error(transparent)]
+    Hash(#[from] HashError),
 }
 
 impl NewPasswords {
-    /// Hashes a password that meets the rules.
+    /// Whether a password meets the rules.
     ///
     /// # Errors
-    /// Too short, too long, or it could not be hashed.
-    pub fn hash(self, password: &[u8]) -> Result<String, Refused> {
+    /// Too short or too long.
+    pub fn check(self, password: &[u8]) -> Result<(), Refused> {
         // What is not UTF-8 counts as Latin-1, as it does in a login.
         let characters =
             std::str::from_utf8(password).map_or(password.len(), |password| password.chars().count());
@@ -53,7 +41,16 @@ impl NewPasswords {
         if password.len() > MAX_PASSWORD_BYTES {
             return Err(Refused::TooLong);
         }
-        self.argon2.hash(password).map_err(Refused::Hash)
+        Ok(())
+    }
+
+    /// Hashes a password that meets the rules.
+    ///
+    /// # Errors
+    /// Too short, too long, or it could not be hashed.
+    pub fn hash(self, password: &[u8]) -> Result<String, Refused> {
+        self.check(password)?;
+        Ok(self.argon2.hash(password)?)
     }
 }
 

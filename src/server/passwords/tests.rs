@@ -2,7 +2,8 @@ use super::*;
 use crate::contract::LegacyFormat;
 
 fn accepting(legacy: &[LegacyFormat]) -> PasswordPolicy {
-    PasswordPolicy { argon2: Argon2id::default(), legacy: legacy.iter().copied().collect(), rehash: true }
+    let new = NewPasswords { argon2: Argon2id::default(), min_length: 8 };
+    PasswordPolicy { new, legacy: legacy.iter().copied().collect(), rehash: true }
 }
 
 fn all() -> PasswordPolicy {
@@ -138,7 +139,7 @@ fn an_overlong_password_never_matches() {
 #[test]
 fn new_hashes_and_what_counts_as_old_follow_the_parameters() {
     let stronger = Argon2id { memory_kib: 12_288, iterations: 4, parallelism: 2 };
-    let policy = PasswordPolicy { argon2: stronger, ..all() };
+    let policy = PasswordPolicy { new: NewPasswords { argon2: stronger, min_length: 8 }, ..all() };
     let outcome = verify(Some(&hash(b"pw")), b"pw", policy);
     let new = outcome.rehashed.unwrap();
     assert!(new.starts_with("$argon2id$v=19$m=12288,t=4,p=2$"), "{new}");

@@ -1,19 +1,16 @@
 //! The look at the database that tells, every few seconds, whether logins can work.
 
-use std::time::{Duration, Instant};
+use sqlx::{MySqlConnection, Row};
 
-use sqlx::{MySqlConnection, Row, mysql::MySqlConnectOptions};
-
-use super::{StoreError, connect, number, options, schema, text, within};
+use super::{
+    StoreError,
+    line::{Line, TIMEOUT},
+    number, schema, text, within,
+};
 use crate::{
     contract::{DatabaseFault, SCHEMA_VERSION},
     server::config::Database,
 };
-
-/// Longest wait for a connection or an answer.
-const TIMEOUT: Duration = Duration::from_secs(3);
-/// After this long the connection is opened anew: an existing one outlives its account.
-const RECONNECT_AFTER: Duration = Duration::from_secs(30);
 
 /// What a look at the database showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,19 +21,15 @@ pub struct Seen {
     pub schema_version: i32,
 }
 
-/// Looks at the database through a connection of its own, so that a busy pool is no outage and
-/// the database's own words are not lost in the pool's.
+/// Looks at the database through a connection of its own.
 #[derive(Debug)]
-pub struct Watch {
-    options: MySqlConnectOptions,
-    connection: Option<(MySqlConnection, Instant)>,
-}
+pub struct Watch(Line);
 
 impl Watch {
     /// Nothing is opened yet.
     #[must_use]
     pub fn new(database: &Database) -> Self {
-        Self { options: options(database, &database.account, true), connection: None }
+        Self(Line::new(database))
     }
 
     /// Does the reads a login does, on no row.
@@ -44,28 +37,10 @@ impl Watch {
     /// # Errors
     /// What would keep logins from working.
     pub async fn look(&mut self) -> Result<Seen, StoreError> {
-        let (mut connection, opened) = match self.connection.take() {
-            Some((connection, opened)) if opened.elapsed() < RECONNECT_AFTER => (connection, opened),
-            old => {
-                if let Some((old, _)) = old {
-                    tokio::spawn(super::close(old));
-                }
-                (connect(&self.options, TIMEOUT).await?, Instant::now())
-            }
-        };
-        let seen = within(TIMEOUT, look(&mut connection)).await?;
-        self.connection = Some((connection, opened));
-        let seen = seen?;
-        if (1..schema::REQUIRED_VERSION).contains(&seen.schema_version) {
-            return Err(StoreError::new(
-                DatabaseFault::SchemaOutdated,
-                format!(
-                    "the schema has version {}, this release needs {SCHEMA_VERSION}",
-                    seen.schema_version
-                ),
-            ));
-        }
-        Ok(seen)
+        let mut open = self.0.take().await?;
+        let seen = within(TIMEOUT, look(&mut open.connection)).await?;
+        self.0.keep(open);
+        seen
     }
 }
 
@@ -79,6 +54,10 @@ async fn look(connection: &mut MySqlConnection) -> Result<Result<Seen, StoreErro
         Ok(schema_version) => schema_version,
         Err(error) => return Ok(Err(error)),
     };
+    if (1..SCHEMA_VERSION).contains(&schema_version) {
+        let words = format!("the schema has version {schema_version}, this release needs {SCHEMA_VERSION}");
+        return Ok(Err(StoreError::new(DatabaseFault::SchemaOutdated, words)));
+    }
     // The very read of a login, for nobody: where our tables are, it needs them.
     let lookup = if schema_version > 0 { super::LOOKUP } else { super::LOOKUP_WITHOUT_OURS };
     if let Err(error) = sqlx::query(lookup).bind("").fetch_all(&mut *connection).await

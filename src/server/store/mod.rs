@@ -3,9 +3,12 @@
 mod check;
 mod failures;
 mod fault;
+mod line;
+pub mod revocations;
 pub mod rights;
 pub mod schema;
 pub mod sql;
+pub(crate) mod users;
 
 use std::{
     future::Future,
@@ -45,10 +48,23 @@ const MAX_CONNECTIONS: u32 = 8;
 const SESSION: &str =
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'";
 
-pub(crate) const LOOKUP: &str = "SELECT CAST(u.id AS SIGNED), u.email, u.password, CAST(COALESCE(a.admin, 1) AS SIGNED) \
-     FROM `user` u LEFT JOIN `authservice_user` a ON a.user_id = u.id WHERE u.email = ? LIMIT 64";
+/// What [`UserRow`] is read from.
+macro_rules! user_rows {
+    ($where:literal) => {
+        concat!(
+            "SELECT CAST(u.id AS SIGNED), u.email, u.password, CAST(COALESCE(a.admin, 1) AS SIGNED), \
+             CAST(COALESCE(x.disabled, 0) AS SIGNED), CAST(COALESCE(x.generation, 0) AS SIGNED) FROM `user` u \
+             LEFT JOIN `authservice_user` a ON a.user_id = u.id \
+             LEFT JOIN `authservice_access` x ON x.user_id = u.id WHERE ",
+            $where
+        )
+    };
+}
+pub(crate) use user_rows;
+
+pub(crate) const LOOKUP: &str = user_rows!("u.email = ? LIMIT 64");
 const LOOKUP_WITHOUT_OURS: &str =
-    "SELECT CAST(id AS SIGNED), email, password, 1 FROM `user` WHERE email = ? LIMIT 64";
+    "SELECT CAST(id AS SIGNED), email, password, 1, 0, 0 FROM `user` WHERE email = ? LIMIT 64";
 /// Compares bytes in one character set, whatever the column's and its collation.
 const REHASH: &str =
     "UPDATE `user` SET password = ? WHERE id = ? AND CAST(CONVERT(password USING utf8mb4) AS BINARY) = ?";
@@ -73,6 +89,11 @@ pub struct UserRow {
     pub password: String,
     /// Whether the user is an admin; every user of a table without our entries is.
     pub admin: bool,
+    /// Whether the user may not log in.
+    pub disabled: bool,
+    /// The generation of tokens issued now: those of an earlier one have ended. 0 until the first
+    /// time that a user's tokens end, then at least the second since 1970 of the last time.
+    pub generation: i64,
 }
 
 /// The users, in the database.
@@ -172,12 +193,7 @@ impl Store {
             }
         })
         .await?;
-        for row in &rows {
-            if bytes(row, 1)? == email.as_bytes() {
-                return UserRow::read(row, email).map(Some);
-            }
-        }
-        Ok(None)
+        exactly(&rows, email)
     }
 
     /// Replaces a stored password, provided it is still the one that was verified. Says whether it was.
@@ -200,6 +216,12 @@ impl Store {
         Ok(rows.iter().map(|row| text(row, 0)).collect::<Result<_, _>>()?)
     }
 
+    /// Whether our own tables were ever seen.
+    #[must_use]
+    pub fn has_ours(&self) -> bool {
+        self.ours_seen.load(Ordering::Relaxed)
+    }
+
     /// Takes note that our own tables exist.
     pub fn note_ours(&self) {
         self.ours_seen.store(true, Ordering::Relaxed);
@@ -212,7 +234,7 @@ impl Store {
 }
 
 impl UserRow {
-    fn read(row: &MySqlRow, email: &str) -> Result<Self, StoreError> {
+    fn read(row: &MySqlRow, email: &str) -> Result<Self, sqlx::Error> {
         // A stored value that is not UTF-8 can only be a password that nobody can send.
         let password = String::from_utf8_lossy(&bytes(row, 2)?).into_owned();
         Ok(Self {
@@ -220,8 +242,20 @@ impl UserRow {
             email: email.to_owned(),
             password,
             admin: row.try_get::<i64, _>(3)? != 0,
+            disabled: row.try_get::<i64, _>(4)? != 0,
+            generation: row.try_get(5)?,
         })
     }
+}
+
+/// The row of exactly this e-mail among those that the column's collation takes for equal.
+fn exactly(rows: &[MySqlRow], email: &str) -> Result<Option<UserRow>, StoreError> {
+    for row in rows {
+        if bytes(row, 1)? == email.as_bytes() {
+            return Ok(Some(UserRow::read(row, email)?));
+        }
+    }
+    Ok(None)
 }
 
 fn found(result: Result<Vec<MySqlRow>, sqlx::Error>) -> Result<Vec<MySqlRow>, sqlx::Error> {

@@ -11,12 +11,16 @@ use crate::contract::{DatabaseFault, SCHEMA_VERSION};
 
 /// The table of the service this one replaces. Never altered.
 pub const USER_TABLE: &str = "user";
+/// Who is an admin.
+pub const ADMIN_TABLE: &str = "authservice_user";
 /// The table of failed logins. It may be absent: each pod then counts on its own.
 pub const FAILURE_TABLE: &str = "authservice_login_failure";
-/// The least version to work with: what later steps make can be done without.
-pub(crate) const REQUIRED_VERSION: i32 = 2;
+/// Who is disabled, and from which generation on a user's tokens are good.
+pub const ACCESS_TABLE: &str = "authservice_access";
+/// The tokens that were logged out.
+pub const REVOKED_TABLE: &str = "authservice_revoked_token";
 /// The table of finished steps.
-const LEDGER_TABLE: &str = "authservice_schema";
+pub(crate) const LEDGER_TABLE: &str = "authservice_schema";
 
 /// Reads the version of our own tables.
 pub(crate) const VERSION: &str = "SELECT CAST(COALESCE(MAX(version), 0) AS SIGNED) FROM `authservice_schema`";
@@ -36,7 +40,7 @@ pub struct Step {
 }
 
 /// Every step, in order.
-pub const STEPS: [Step; 3] = [
+pub const STEPS: [Step; 5] = [
     // E-mails are told apart by every letter and accent, hence the binary collation.
     Step {
         version: 1,
@@ -49,7 +53,7 @@ pub const STEPS: [Step; 3] = [
     // No foreign key: it would need a right on `user`, and an engine that has them.
     Step {
         version: 2,
-        table: "authservice_user",
+        table: ADMIN_TABLE,
         statement: "CREATE TABLE IF NOT EXISTS `authservice_user` (\
              user_id BIGINT NOT NULL PRIMARY KEY, \
              admin BOOLEAN NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
@@ -64,6 +68,29 @@ pub const STEPS: [Step; 3] = [
              locked BOOLEAN NOT NULL, \
              ends_at DATETIME(3) NOT NULL, \
              KEY (ends_at)) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
+    },
+    // Apart from `authservice_user`, whose rows the release before this one replaces as a whole. A row
+    // outlives its user: it is what ends the tokens of a deleted one.
+    Step {
+        version: 4,
+        table: ACCESS_TABLE,
+        statement: "CREATE TABLE IF NOT EXISTS `authservice_access` (\
+             user_id BIGINT NOT NULL PRIMARY KEY, \
+             disabled BOOLEAN NOT NULL DEFAULT FALSE, \
+             generation BIGINT NOT NULL DEFAULT 0, \
+             username TEXT NULL, \
+             changed_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), \
+             KEY changed_at (changed_at)) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+    },
+    Step {
+        version: 5,
+        table: REVOKED_TABLE,
+        statement: "CREATE TABLE IF NOT EXISTS `authservice_revoked_token` (\
+             token_hash BINARY(32) NOT NULL PRIMARY KEY, \
+             expires_at BIGINT NOT NULL, \
+             revoked_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), \
+             KEY expires_at (expires_at), \
+             KEY revoked_at (revoked_at)) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
     },
 ];
 
@@ -217,10 +244,8 @@ mod tests {
 
     #[test]
     fn missing_tables_are_named_without_regard_to_case() {
-        assert_eq!(missing_tables(&[]), ["authservice_schema", "user", "authservice_user", FAILURE_TABLE]);
-        assert_eq!(
-            missing_tables(&["USER".to_owned(), "authservice_schema".to_owned()]),
-            ["authservice_user", FAILURE_TABLE]
-        );
+        let ours = [ADMIN_TABLE, FAILURE_TABLE, ACCESS_TABLE, REVOKED_TABLE];
+        assert_eq!(missing_tables(&[]), [&[LEDGER_TABLE, USER_TABLE], &ours[..]].concat());
+        assert_eq!(missing_tables(&["USER".to_owned(), "authservice_schema".to_owned()]), ours);
     }
 }

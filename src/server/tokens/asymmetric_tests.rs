@@ -33,7 +33,8 @@ fn ring(entries: &[(&str, &str)]) -> Result<KeyRing, RingError> {
 }
 
 fn issued(ring: &KeyRing) -> String {
-    issue(ring, &terms(), &Subject { id: 7, username: "ann@example.org", admin: true }, NOW).unwrap()
+    let subject = Subject { id: 7, username: "ann@example.org", admin: true, generation: 0 };
+    issue(ring, &terms(), &subject, NOW).unwrap()
 }
 
 #[test]

@@ -10,8 +10,9 @@ use serde::{
 
 use super::{Subject, Terms, compact::present};
 
-/// The claims of an issued token: the four that clients of the original read, and `iss`, `sub`
-/// and `jti` beside them. No `nbf`, which would fail on clients whose clock lags.
+/// The claims of an issued token: the four that clients of the original read, and `iss`, `sub`,
+/// `jti` and `gen` beside them. `gen`, the user's generation of tokens, is a private claim
+/// (RFC 7519 §4.3) that no library checks. No `nbf`, which would fail on clients whose clock lags.
 #[derive(Serialize)]
 pub(super) struct Issued<'a> {
     username: &'a str,
@@ -21,6 +22,7 @@ pub(super) struct Issued<'a> {
     iss: &'a str,
     sub: String,
     jti: String,
+    r#gen: i64,
 }
 
 impl<'a> Issued<'a> {
@@ -33,6 +35,7 @@ impl<'a> Issued<'a> {
             iss: &terms.issuer,
             sub: subject.id.to_string(),
             jti: URL_SAFE_NO_PAD.encode(id),
+            r#gen: subject.generation,
         }
     }
 
@@ -53,12 +56,44 @@ struct Raw<'a> {
     iat: Option<NumericDate>,
     #[serde(borrow, default, deserialize_with = "present")]
     iss: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present", rename = "sub")]
-    _sub: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present", rename = "jti")]
-    _jti: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    sub: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    jti: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    username: Private<Text<'a>>,
+    #[serde(default)]
+    r#gen: Private<i64>,
     #[serde(default, deserialize_with = "present")]
     aud: Option<IgnoredAny>,
+}
+
+/// A private claim (RFC 7519 §4.3): whoever else signs with the same key may mean something of another
+/// type by its name.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Private<T> {
+    Ours(T),
+    Other(IgnoredAny),
+}
+
+/// Text that borrows from the payload where nothing in it is escaped.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<T> Default for Private<T> {
+    fn default() -> Self {
+        Self::Other(IgnoredAny)
+    }
+}
+
+impl<T> Private<T> {
+    fn ours(self) -> Option<T> {
+        match self {
+            Self::Ours(claim) => Some(claim),
+            Self::Other(IgnoredAny) => None,
+        }
+    }
 }
 
 /// Claims of the right types.
@@ -67,20 +102,26 @@ pub(super) struct Checked<'a> {
     pub(super) nbf: Option<NumericDate>,
     pub(super) iat: Option<NumericDate>,
     pub(super) iss: Option<Cow<'a, str>>,
+    pub(super) sub: Option<Cow<'a, str>>,
+    pub(super) jti: Option<Cow<'a, str>>,
+    pub(super) username: Option<Cow<'a, str>>,
+    pub(super) generation: Option<i64>,
     pub(super) has_audience: bool,
 }
 
 impl<'a> Checked<'a> {
     /// Parses a payload; `None` unless it is a JSON object in UTF-8 whose registered claims have
-    /// the types of RFC 7519 §4.1 and appear once.
+    /// the types of RFC 7519 §4.1, and all that are read here appear once.
     pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(payload).ok()?;
         // A derived struct also takes a JSON array.
         if !text.trim_start().starts_with('{') {
             return None;
         }
-        let Raw { exp, nbf, iat, iss, _sub, _jti, aud } = serde_json::from_str(text).ok()?;
-        Some(Self { exp, nbf, iat, iss, has_audience: aud.is_some() })
+        let Raw { exp, nbf, iat, iss, sub, jti, username, r#gen, aud } = serde_json::from_str(text).ok()?;
+        let username = username.ours().map(|Text(username)| username);
+        let (generation, has_audience) = (r#gen.ours(), aud.is_some());
+        Some(Self { exp, nbf, iat, iss, sub, jti, username, generation, has_audience })
     }
 }
 
@@ -92,6 +133,11 @@ impl NumericDate {
     /// Whether the instant is `now` or before it.
     pub(super) fn is_past(self, now: u64) -> bool {
         u64::try_from(self.0).is_ok_and(|seconds| seconds <= now) || self.0 < 0
+    }
+
+    /// The seconds.
+    pub(super) fn seconds(self) -> i64 {
+        self.0
     }
 
     /// Whether the instant is after `now`.

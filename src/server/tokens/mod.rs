@@ -5,10 +5,11 @@
 mod claims;
 mod compact;
 mod folder;
+mod identity;
 mod key;
 mod ring;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use jsonwebtoken::{Algorithm, crypto};
 use rand::Rng;
@@ -19,6 +20,7 @@ use self::{
 };
 pub use self::{
     folder::{FolderError, read_folder},
+    identity::{Fingerprint, Holder, Identity},
     key::Key,
     ring::{KeyRing, RingError},
 };
@@ -49,6 +51,21 @@ pub struct Subject<'a> {
     pub username: &'a str,
     /// The `admin` claim.
     pub admin: bool,
+    /// The user's generation of tokens; the `gen` claim.
+    pub generation: i64,
+}
+
+/// A token that verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Its claims, a JSON object, as they were signed.
+    pub claims: Vec<u8>,
+    /// Which token it is, and whose.
+    pub identity: Identity,
+    /// The claim `sub`.
+    pub subject: Option<String>,
+    /// The claim `username`, where it is text.
+    pub username: Option<String>,
 }
 
 /// Why a token does not verify.
@@ -66,6 +83,8 @@ pub enum TokenFault {
     Malformed,
     /// Signed by us, but by another issuer or for an audience.
     Foreign,
+    /// Ended before its time: logged out, or of a user who may have no such token any more.
+    Revoked,
 }
 
 impl fmt::Display for TokenFault {
@@ -76,6 +95,7 @@ impl fmt::Display for TokenFault {
             Self::NotYetValid => "not yet valid",
             Self::BadSignature | Self::UnknownKey => "bad signature",
             Self::Malformed | Self::Foreign => "malformed",
+            Self::Revoked => "revoked",
         })
     }
 }
@@ -110,12 +130,11 @@ pub fn issue(ring: &KeyRing, terms: &Terms, subject: &Subject<'_>, now: u64) -> 
     Ok(token)
 }
 
-/// Verifies `token` at `now` (seconds since the epoch) and returns its claims, a JSON object, as
-/// they were signed.
+/// Verifies `token` at `now` (seconds since the epoch). Whether it was revoked is not known here.
 ///
 /// # Errors
 /// The first fault found; the signature is checked before any claim.
-pub fn verify(ring: &KeyRing, terms: &Terms, token: &str, now: u64) -> Result<Vec<u8>, TokenFault> {
+pub fn verify(ring: &KeyRing, terms: &Terms, token: &str, now: u64) -> Result<Verified, TokenFault> {
     let compact = Compact::split(token).ok_or(TokenFault::Malformed)?;
     check_signature(ring, &compact, now)?;
     let payload = compact.payload().ok_or(TokenFault::Malformed)?;
@@ -131,10 +150,12 @@ pub fn verify(ring: &KeyRing, terms: &Terms, token: &str, now: u64) -> Result<Ve
         return Err(TokenFault::NotYetValid);
     }
     // RFC 7519 §4.1.3: whoever is not named by an audience must refuse the token.
-    if claims.has_audience || claims.iss.is_some_and(|issuer| issuer != terms.issuer) {
+    if claims.has_audience || claims.iss.as_ref().is_some_and(|issuer| *issuer != terms.issuer) {
         return Err(TokenFault::Foreign);
     }
-    Ok(payload)
+    let identity = Identity::of(&claims, compact.signed);
+    let [subject, username] = [claims.sub, claims.username].map(|claim| claim.map(Cow::into_owned));
+    Ok(Verified { identity, subject, username, claims: payload })
 }
 
 fn check_signature(ring: &KeyRing, token: &Compact<'_>, now: u64) -> Result<(), TokenFault> {
@@ -176,7 +197,7 @@ fn is_anonymous(key: &Key) -> bool {
 /// # Errors
 /// What went wrong, for the log; the server must not start then.
 pub fn self_test(ring: &KeyRing, terms: &Terms, now: u64) -> Result<(), String> {
-    let subject = Subject { id: 0, username: "self-test", admin: false };
+    let subject = Subject { id: 0, username: "self-test", admin: false, generation: 0 };
     let token = issue(ring, terms, &subject, now).map_err(|error| error.to_string())?;
     verify(ring, terms, &token, now).map_err(|fault| format!("a token just issued is refused: {fault}"))?;
     let (signed, signature) = token.rsplit_once('.').ok_or("a token just issued has no signature")?;

@@ -14,7 +14,7 @@ fn terms() -> Terms {
 }
 
 fn subject() -> Subject<'static> {
-    Subject { id: 7, username: "ann@example.org", admin: true }
+    Subject { id: 7, username: "ann@example.org", admin: true, generation: 3 }
 }
 
 fn encode(text: &str) -> String {
@@ -29,8 +29,8 @@ fn signed(header: &str, claims: &str, secret: &[u8]) -> String {
 }
 
 fn verdict(header: &str, claims: &str) -> Result<Value, TokenFault> {
-    let payload = verify(&KeyRing::single(SECRET), &terms(), &signed(header, claims, SECRET), NOW)?;
-    Ok(serde_json::from_slice(&payload).unwrap())
+    let verified = verify(&KeyRing::single(SECRET), &terms(), &signed(header, claims, SECRET), NOW)?;
+    Ok(serde_json::from_slice(&verified.claims).unwrap())
 }
 
 const PYJWT: &str = r#"{"typ":"JWT","alg":"HS256"}"#;
@@ -40,15 +40,16 @@ fn future() -> String {
 }
 
 #[test]
-fn an_issued_token_carries_the_claims_of_the_original_and_three_more() {
+fn an_issued_token_carries_the_claims_of_the_original_and_four_more() {
     let ring = KeyRing::single(SECRET);
     let token = issue(&ring, &terms(), &subject(), NOW).unwrap();
-    let mut claims: Value = serde_json::from_slice(&verify(&ring, &terms(), &token, NOW).unwrap()).unwrap();
+    let verified = verify(&ring, &terms(), &token, NOW).unwrap();
+    let mut claims: Value = serde_json::from_slice(&verified.claims).unwrap();
     let id = claims.as_object_mut().unwrap().remove("jti").unwrap();
     assert_eq!(id.as_str().unwrap().len(), 22);
     assert_eq!(
         claims,
-        json!({"username": "ann@example.org", "exp": NOW + 86_400, "iat": NOW, "admin": true, "iss": "authservice", "sub": "7"})
+        json!({"username": "ann@example.org", "exp": NOW + 86_400, "iat": NOW, "admin": true, "iss": "authservice", "sub": "7", "gen": 3})
     );
     assert_ne!(token, issue(&ring, &terms(), &subject(), NOW).unwrap());
 }
@@ -64,8 +65,9 @@ fn a_token_made_by_the_library_of_the_original_verifies_until_it_expires() {
     const EXPIRES: u64 = 1_767_409_445;
     let ring = KeyRing::single(b"a key of thirty-two bytes or more");
     let claims = br#"{"username":"georgio@email.com","exp":1767409445,"iat":1767323045,"admin":true}"#;
-    assert_eq!(verify(&ring, &terms(), TOKEN, EXPIRES - 1), Ok(claims.to_vec()));
-    assert_eq!(verify(&ring, &terms(), TOKEN, EXPIRES), Err(TokenFault::Expired));
+    let verified = verify(&ring, &terms(), TOKEN, EXPIRES - 1).unwrap();
+    assert_eq!(verified.claims, claims.to_vec());
+    assert_eq!(verify(&ring, &terms(), TOKEN, EXPIRES).err(), Some(TokenFault::Expired));
 }
 
 #[test]
@@ -186,4 +188,39 @@ fn without_a_key_id_every_key_of_the_ring_is_tried() {
 #[test]
 fn the_self_test_passes_on_a_sound_ring() {
     assert_eq!(self_test(&KeyRing::single(SECRET), &terms(), NOW), Ok(()));
+}
+
+#[test]
+fn a_token_says_which_it_is_and_whose() {
+    let ring = KeyRing::single(SECRET);
+    let identity = |token: &str| verify(&ring, &terms(), token, NOW).unwrap().identity;
+    let named = verify(&ring, &terms(), &issue(&ring, &terms(), &subject(), NOW).unwrap(), NOW).unwrap();
+    assert_eq!((named.subject.as_deref(), named.username.as_deref()), (Some("7"), Some("ann@example.org")));
+    let ours = identity(&issue(&ring, &terms(), &subject(), NOW).unwrap());
+    assert_eq!(ours.holder, Holder::User { id: 7, generation: Some(3) });
+    let expires = i64::try_from(NOW).unwrap() + 86_400;
+    assert_eq!((ours.issued_at, ours.expires_at), (i64::try_from(NOW).ok(), expires));
+    assert_ne!(ours.token, identity(&issue(&ring, &terms(), &subject(), NOW).unwrap()).token);
+
+    let with = |claims: Value| identity(&signed(PYJWT, &claims.to_string(), SECRET));
+    let ann = Holder::Username(Fingerprint::of_username("ann@example.org"));
+    let original = json!({"username": "ann@example.org", "exp": NOW + 10, "iat": NOW, "admin": true});
+    assert_eq!(with(original.clone()).holder, ann);
+    assert_eq!(with(original.clone()), with(original.clone()), "known again by what was signed");
+    // Another issuer's notion of a subject is not ours.
+    assert_eq!(with(json!({"username": "ann@example.org", "sub": "7", "exp": NOW + 10})).holder, ann);
+    assert_eq!(with(json!({"sub": "7", "exp": NOW + 10})).holder, Holder::Unknown);
+    let first_release = json!({"iss": "authservice", "sub": "7", "exp": NOW + 10});
+    assert_eq!(with(first_release).holder, Holder::User { id: 7, generation: None });
+    // What others mean by our private claims is nothing to us.
+    for foreign in [json!(null), json!(7.5), json!({"a": [1]})] {
+        let claims =
+            json!({"username": foreign, "gen": foreign, "iss": "authservice", "sub": "7", "exp": NOW + 10});
+        assert_eq!(with(claims).holder, Holder::User { id: 7, generation: None }, "{foreign}");
+        assert_eq!(with(json!({"username": foreign, "exp": NOW + 10})).holder, Holder::Unknown, "{foreign}");
+    }
+    // A token id is no username and no token.
+    let named = |jti: &str| with(json!({"jti": jti, "exp": NOW + 10})).token;
+    assert_eq!(named("a"), named("a"));
+    assert_ne!(named("ann@example.org"), Fingerprint::of_username("ann@example.org"));
 }

@@ -109,12 +109,14 @@ fn environment(server: &Server) -> Vec<EnvVar> {
         variable(env::KEY_RING_DIR, mount::KEY_RING),
         variable(env::TOKEN_TTL, &server.token_ttl),
         variable(env::TOKEN_ISSUER, &server.token_issuer),
+        variable(env::REVOCATION_LAG, &server.revocation_lag),
+        variable(env::REVOCATION_UNAVAILABLE, server.revocation_unavailable.name()),
     ]);
     if !server.legacy_formats.is_empty() {
         variables.push(variable(env::LEGACY_PASSWORD_FORMATS, &server.legacy_formats));
     }
     variables.push(variable(env::REHASH_PASSWORDS, server.rehash.to_string()));
-    variables.extend(server.hashing.iter().map(|(name, value)| variable(name, value)));
+    variables.extend(server.new_passwords.iter().map(|(name, value)| variable(name, value)));
     let LoginProtection { max_failures, window, lockout, trusted_proxies } = &server.protection;
     let proxies = Some(trusted_proxies).filter(|proxies| !proxies.is_empty());
     let protection = [

@@ -12,7 +12,7 @@ use super::super::{
         ManagedDatabase, Migration, Plan, Server,
     },
 };
-use crate::api::auth_service::{DeletionPolicy, SchemaMode};
+use crate::api::auth_service::{DeletionPolicy, RevocationUnavailable, SchemaMode};
 
 /// Nothing is to change.
 pub(super) fn frozen() -> Plan {
@@ -69,9 +69,11 @@ pub(super) fn managed() -> Plan {
             connection: connection.clone(),
             token_ttl: "24h".to_owned(),
             token_issuer: "http://gate.market.svc:5000".to_owned(),
+            revocation_lag: "5s".to_owned(),
+            revocation_unavailable: RevocationUnavailable::Accept,
             legacy_formats: String::new(),
             rehash: true,
-            hashing: vec![],
+            new_passwords: vec![],
             protection: LoginProtection::default(),
             invalid_token_status: None,
             resources: requests("100m", "96Mi"),
@@ -125,12 +127,15 @@ pub(super) fn external() -> Plan {
         server: managed.server.map(|server| Server {
             replicas: 1,
             connection: connection.clone(),
+            revocation_lag: "60s".to_owned(),
+            revocation_unavailable: RevocationUnavailable::Refuse,
             legacy_formats: "bcrypt,plaintext".to_owned(),
             rehash: false,
-            hashing: vec![
+            new_passwords: vec![
                 ("ARGON2_MEMORY_KIB", "9216".to_owned()),
                 ("ARGON2_ITERATIONS", "4".to_owned()),
                 ("ARGON2_PARALLELISM", "3".to_owned()),
+                ("PASSWORD_MIN_LENGTH", "15".to_owned()),
             ],
             protection: LoginProtection {
                 max_failures: Some(7),

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    api::auth_service::SchemaMode,
+    api::auth_service::{RevocationUnavailable, SchemaMode},
     contract::{DatabaseFault, MigrationReport},
     operator::auth_service::{
         fixture::{World, refused},
@@ -148,18 +148,25 @@ fn the_first_deployment_does_not_wait_for_the_migration() {
 fn live_pods_keep_image_and_database_until_the_migration_completed_and_follow_everything_else() {
     let mut world = World::new(json!({}));
     world.up();
+    let token = json!({"ttl": "1h", "revocationLag": "1m", "revocationUnavailable": "Refuse"});
     let passwords = json!({"legacyFormats": ["werkzeug", "plaintext"], "rehash": false, "minLength": 9, "argon2": {"memoryKiB": 65_536, "parallelism": 2}});
-    world.respec(json!({"image": "server:2", "replicas": 3, "token": {"ttl": "1h"}, "passwords": passwords, "http": {"invalidTokenStatus": 401}}));
+    world.respec(json!({"image": "server:2", "replicas": 3, "token": token, "passwords": passwords, "http": {"invalidTokenStatus": 401}}));
     let held = world.run();
     let server = held.plan.server.clone().unwrap();
     assert_eq!((server.image.as_str(), server.replicas, server.token_ttl.as_str()), ("server:1", 3, "3600s"));
     assert_eq!((server.legacy_formats.as_str(), server.rehash), ("plaintext,werkzeug", false));
-    let hashing = [("ARGON2_MEMORY_KIB", "65536".to_owned()), ("ARGON2_PARALLELISM", "2".to_owned())];
-    assert_eq!(server.hashing, hashing);
-    let new_passwords = held.plan.migration.as_ref().unwrap().new_passwords.clone();
-    assert_eq!(new_passwords[..2], hashing);
-    assert_eq!(new_passwords[2..], [("PASSWORD_MIN_LENGTH", "9".to_owned())]);
+    let new_passwords = [
+        ("ARGON2_MEMORY_KIB", "65536".to_owned()),
+        ("ARGON2_PARALLELISM", "2".to_owned()),
+        ("PASSWORD_MIN_LENGTH", "9".to_owned()),
+    ];
+    assert_eq!(server.new_passwords, new_passwords);
+    assert_eq!(held.plan.migration.as_ref().unwrap().new_passwords, new_passwords);
     assert_eq!(server.invalid_token_status, Some(401));
+    assert_eq!(
+        (server.revocation_lag.as_str(), server.revocation_unavailable),
+        ("60s", RevocationUnavailable::Refuse)
+    );
     assert!(!held.live_as_wanted);
     world.complete_migration(&MigrationReport::default());
     assert_eq!(image(&world.run()), "server:2");

@@ -1,0 +1,256 @@
+//! The rows that end tokens before their time: read again and again, written by `/logout` and
+//! `/password`.
+
+use sqlx::{Connection, MySqlConnection, Row, mysql::MySqlRow};
+
+use super::{
+    ACQUIRE_TIMEOUT, REHASH, STATEMENT_TIMEOUT, Store, StoreError, UserRow, bytes,
+    line::{Line, TIMEOUT},
+    within,
+};
+use crate::server::{config::Database, tokens::Fingerprint};
+
+/// Rows read by one statement.
+const PAGE: usize = 5_000;
+
+/// A user that has an entry of ours. The row in `user` may be gone; its present e-mail and the one at
+/// the last change both name the user in tokens that carry no id.
+macro_rules! standings {
+    ($where:literal) => {
+        concat!(
+            "SELECT a.user_id, CAST(a.disabled AS SIGNED), a.generation, CAST(u.id IS NULL AS SIGNED), a.username, u.email \
+             FROM `authservice_access` a LEFT JOIN `user` u ON u.id = a.user_id WHERE ",
+            $where
+        )
+    };
+}
+
+/// A change is read for this long after its own timestamp, by the database's clock, however late its
+/// transaction commits: ids and high-water marks would lose rows that become visible out of order.
+const RECENT_TOKENS: &str = "SELECT token_hash, expires_at FROM `authservice_revoked_token` \
+     WHERE token_hash > ? AND revoked_at >= NOW(6) - INTERVAL 10 MINUTE AND expires_at > UNIX_TIMESTAMP() - 60 \
+     ORDER BY token_hash LIMIT ?";
+const RECENT_USERS: &str =
+    standings!("a.user_id > ? AND a.changed_at >= NOW(6) - INTERVAL 10 MINUTE ORDER BY a.user_id LIMIT ?");
+
+const ALL_TOKENS: &str = "SELECT token_hash, expires_at FROM `authservice_revoked_token` \
+     WHERE token_hash > ? AND expires_at > UNIX_TIMESTAMP() - 60 ORDER BY token_hash LIMIT ?";
+/// What happened more than a year ago ends nothing: no token lives longer.
+const ALL_USERS: &str =
+    standings!("a.user_id > ? AND a.changed_at > NOW(6) - INTERVAL 366 DAY ORDER BY a.user_id LIMIT ?");
+const IDS: &str = "SELECT CAST(id AS SIGNED) FROM `user` WHERE id > ? ORDER BY id LIMIT ?";
+
+/// An hour late, since a pod whose clock lags may still take such a token for a live one.
+const PRUNE: &str = "DELETE FROM `authservice_revoked_token` WHERE expires_at < UNIX_TIMESTAMP() - 3600 \
+     ORDER BY expires_at LIMIT 5000";
+
+const REVOKE: &str = "INSERT INTO `authservice_revoked_token` (token_hash, expires_at) VALUES (?, ?) \
+     ON DUPLICATE KEY UPDATE expires_at = expires_at";
+/// A generation is at least the second it was raised in, so that it also says of tokens that carry
+/// none whether they are older, and a database restored from a dump hands none out twice.
+pub(super) const RAISE: &str = "INSERT INTO `authservice_access` (user_id, generation, username) VALUES (?, UNIX_TIMESTAMP(), ?) \
+     ON DUPLICATE KEY UPDATE generation = GREATEST(generation + 1, UNIX_TIMESTAMP()), username = VALUES(username)";
+
+/// What is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A token that was logged out, and the second since 1970 in which it expires.
+    Token(Fingerprint, i64),
+    /// A user with an entry of ours.
+    User {
+        /// The id.
+        id: i64,
+        /// Tokens of an earlier generation have ended, and so have those without one that were issued in
+        /// this second since 1970 or before.
+        generation: i64,
+        /// The user may not log in.
+        disabled: bool,
+        /// The row in `user` is gone.
+        deleted: bool,
+        /// What the user is or was called.
+        names: Vec<String>,
+    },
+    /// The id of a row in `user`, in ascending order.
+    Exists(i64),
+}
+
+/// Reads revocations through a connection of its own.
+#[derive(Debug)]
+pub struct Reader(Line);
+
+impl Reader {
+    /// Nothing is opened yet.
+    #[must_use]
+    pub fn new(database: &Database) -> Self {
+        Self(Line::new(database))
+    }
+
+    /// Reads what changed within the last ten minutes.
+    ///
+    /// # Errors
+    /// The database cannot answer.
+    pub async fn recent(&mut self, take: &mut (dyn FnMut(Entry) + Send)) -> Result<(), StoreError> {
+        let mut open = self.0.take().await?;
+        tokens(&mut open.connection, RECENT_TOKENS, take).await?;
+        users(&mut open.connection, RECENT_USERS, take).await?;
+        self.0.keep(open);
+        Ok(())
+    }
+
+    /// Reads everything as of one moment, and the ids of users until there are more than `most_ids`.
+    ///
+    /// # Errors
+    /// The database cannot answer, or a table was exchanged meanwhile.
+    pub async fn everything(
+        &mut self,
+        most_ids: usize,
+        take: &mut (dyn FnMut(Entry) + Send),
+    ) -> Result<(), StoreError> {
+        let mut open = self.0.take().await?;
+        // A restore that replaces `user` page by page would make users look deleted; under a snapshot
+        // it is an error, and what was read last stays.
+        let isolation = sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
+        within(TIMEOUT, isolation.execute(&mut open.connection)).await?;
+        let begin = open.connection.begin_with("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY");
+        let mut transaction = within(TIMEOUT, begin).await?;
+        tokens(&mut transaction, ALL_TOKENS, take).await?;
+        users(&mut transaction, ALL_USERS, take).await?;
+        let (mut after, mut read) = (i64::MIN, 0);
+        while let Some(Entry::Exists(id)) = page(&mut transaction, IDS, after, exists, take).await? {
+            after = id;
+            read += PAGE;
+            if read > most_ids {
+                break;
+            }
+        }
+        within(TIMEOUT, transaction.rollback()).await?;
+        self.0.keep(open);
+        Ok(())
+    }
+
+    /// Deletes entries of tokens that have long expired.
+    ///
+    /// # Errors
+    /// The database cannot or will not.
+    pub async fn prune(&mut self) -> Result<(), StoreError> {
+        let mut open = self.0.take().await?;
+        while within(TIMEOUT, sqlx::query(PRUNE).execute(&mut open.connection)).await?.rows_affected() > 0 {}
+        self.0.keep(open);
+        Ok(())
+    }
+}
+
+async fn tokens(
+    connection: &mut MySqlConnection,
+    statement: &'static str,
+    take: &mut (dyn FnMut(Entry) + Send),
+) -> Result<(), StoreError> {
+    let mut after = Vec::new();
+    while let Some(Entry::Token(last, _)) = page(connection, statement, after, token, take).await? {
+        after = last.0.to_vec();
+    }
+    Ok(())
+}
+
+async fn users(
+    connection: &mut MySqlConnection,
+    statement: &'static str,
+    take: &mut (dyn FnMut(Entry) + Send),
+) -> Result<(), StoreError> {
+    let mut after = i64::MIN;
+    while let Some(Entry::User { id, .. }) = page(connection, statement, after, user, take).await? {
+        after = id;
+    }
+    Ok(())
+}
+
+type Decode = fn(&MySqlRow) -> Result<Entry, sqlx::Error>;
+
+/// Reads one page and answers its last entry when another may follow.
+async fn page<'q, T>(
+    connection: &mut MySqlConnection,
+    statement: &'static str,
+    after: T,
+    decode: Decode,
+    take: &mut (dyn FnMut(Entry) + Send),
+) -> Result<Option<Entry>, StoreError>
+where
+    T: sqlx::Encode<'q, sqlx::MySql> + sqlx::Type<sqlx::MySql> + Send + 'q,
+{
+    let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
+    let query = sqlx::query(statement).bind(after).bind(limit);
+    let rows = within(TIMEOUT, query.fetch_all(connection)).await?;
+    let mut last = None;
+    for row in &rows {
+        let entry = decode(row)?;
+        last = Some(entry.clone());
+        take(entry);
+    }
+    Ok(last.filter(|_| rows.len() == PAGE))
+}
+
+fn token(row: &MySqlRow) -> Result<Entry, sqlx::Error> {
+    let hash = <[u8; 32]>::try_from(bytes(row, 0)?.as_slice())
+        .map_err(|_| sqlx::Error::Decode("column token_hash does not hold 32 bytes".into()))?;
+    Ok(Entry::Token(Fingerprint(hash), row.try_get(1)?))
+}
+
+fn user(row: &MySqlRow) -> Result<Entry, sqlx::Error> {
+    let is_set = |column| row.try_get::<i64, _>(column).map(|value| value != 0);
+    let mut names = Vec::new();
+    for column in [4, 5] {
+        // A name that is not UTF-8 is in no token.
+        let name = row.try_get_unchecked::<Option<Vec<u8>>, _>(column)?;
+        names.extend(name.and_then(|name| String::from_utf8(name).ok()));
+    }
+    names.dedup();
+    Ok(Entry::User {
+        id: row.try_get(0)?,
+        generation: row.try_get(2)?,
+        disabled: is_set(1)?,
+        deleted: is_set(3)?,
+        names,
+    })
+}
+
+fn exists(row: &MySqlRow) -> Result<Entry, sqlx::Error> {
+    row.try_get(0).map(Entry::Exists)
+}
+
+impl Store {
+    /// Ends one token, which expires by itself at `expires_at`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// The database cannot or will not: the token has not surely ended.
+    pub async fn revoke(&self, token: &Fingerprint, expires_at: i64) -> Result<(), StoreError> {
+        let statement = sqlx::query(REVOKE).bind(token.0.to_vec()).bind(expires_at);
+        within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, statement.execute(&self.pool)).await?;
+        Ok(())
+    }
+
+    /// Replaces a user's password, provided it is still the one that was verified, and ends the tokens
+    /// issued until then, both or neither. Says whether it was.
+    ///
+    /// # Errors
+    /// The database cannot or will not: nothing has surely changed.
+    pub async fn change_password(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {
+        within(ACQUIRE_TIMEOUT + 2 * STATEMENT_TIMEOUT, async {
+            let mut transaction = self.pool.begin().await?;
+            let statement = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
+            if statement.execute(&mut *transaction).await?.rows_affected() == 0 {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            raise(&mut transaction, user.id, &user.email).await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+}
+
+/// Ends every token that a user has by now.
+pub(super) async fn raise(connection: &mut MySqlConnection, id: i64, email: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(RAISE).bind(id).bind(email).execute(connection).await?;
+    Ok(())
+}

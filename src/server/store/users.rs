@@ -1,0 +1,167 @@
+//! What is done to users besides logging them in: each change and what it means for the user's
+//! tokens in one transaction.
+
+use sqlx::{Acquire, MySqlConnection};
+
+use super::{
+    LOOKUP, StoreError, UserRow, bytes, cannot_be_in_the_column, exactly, found, number, revocations::raise,
+    text, user_rows,
+};
+use crate::contract::DatabaseFault;
+
+const LIST: &str = user_rows!("u.id > ? ORDER BY u.id LIMIT ?");
+const SET_ADMIN: &str = "REPLACE INTO `authservice_user` (user_id, admin) VALUES (?, ?)";
+const DISABLE: &str = "UPDATE `authservice_access` SET disabled = ? WHERE user_id = ?";
+
+/// The user whose stored e-mail is exactly this one.
+pub(crate) async fn find(
+    connection: &mut MySqlConnection,
+    email: &str,
+) -> Result<Option<UserRow>, StoreError> {
+    exactly(&found(sqlx::query(LOOKUP).bind(email).fetch_all(connection).await)?, email)
+}
+
+/// At most `limit` users in the order of their ids, from the first after `after`.
+pub(crate) async fn list(
+    connection: &mut MySqlConnection,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<UserRow>, StoreError> {
+    let rows = sqlx::query(LIST).bind(after).bind(limit).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok(UserRow::read(row, &text(row, 1)?)?)).collect()
+}
+
+/// The id of the row with exactly this e-mail; needs no table of ours.
+pub(crate) async fn find_id(
+    connection: &mut MySqlConnection,
+    email: &str,
+) -> Result<Option<i64>, StoreError> {
+    use sqlx::Row;
+    let rows = match sqlx::query("SELECT CAST(id AS SIGNED), email FROM `user` WHERE email = ? LIMIT 64")
+        .bind(email)
+        .fetch_all(connection)
+        .await
+    {
+        Err(error) if cannot_be_in_the_column(&error) => Vec::new(),
+        result => result?,
+    };
+    for row in &rows {
+        if bytes(row, 1)? == email.as_bytes() {
+            return Ok(Some(row.try_get(0)?));
+        }
+    }
+    Ok(None)
+}
+
+/// Inserts the user and the entry beside it in one transaction; `None` when the e-mail is taken.
+/// A user without an entry is an admin, so half of it must never be seen. `admin` is `None` where there
+/// is no table for the entry.
+pub(crate) async fn insert<E: From<sqlx::Error> + From<StoreError>>(
+    connection: &mut MySqlConnection,
+    email: &str,
+    hash: &str,
+    admin: Option<bool>,
+) -> Result<Option<i64>, E> {
+    let mut transaction = connection.begin().await?;
+    let inserted = sqlx::query("INSERT INTO `user` (email, password) VALUES (?, ?)")
+        .bind(email)
+        .bind(hash)
+        .execute(&mut *transaction)
+        .await;
+    match inserted {
+        Ok(_) => {}
+        Err(error) if number(&error) == Some(1062) => {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let id = find_id(&mut transaction, email).await?.ok_or_else(|| {
+        let words = format!("e-mail {email} was not stored as written; the column cannot hold it");
+        StoreError::new(DatabaseFault::SchemaIncompatible, words)
+    })?;
+    if let Some(admin) = admin {
+        sqlx::query(SET_ADMIN).bind(id).bind(admin).execute(&mut *transaction).await?;
+        // The id may have been another user's, whose tokens must not pass for this one's.
+        let former = sqlx::query(DISABLE).bind(false).bind(id).execute(&mut *transaction).await?;
+        if former.rows_affected() > 0 {
+            raise(&mut transaction, id, email).await?;
+        }
+    }
+    transaction.commit().await?;
+    Ok(Some(id))
+}
+
+/// Makes the user an admin, or not, and ends the tokens that say otherwise.
+pub(crate) async fn set_admin(
+    connection: &mut MySqlConnection,
+    user: &UserRow,
+    admin: bool,
+) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query(SET_ADMIN).bind(user.id).bind(admin).execute(&mut *transaction).await?;
+    raise(&mut transaction, user.id, &user.email).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Gives the user another e-mail, and ends the tokens that carry the old one. Says whether it was free.
+pub(crate) async fn set_email(
+    connection: &mut MySqlConnection,
+    user: &UserRow,
+    email: &str,
+) -> Result<bool, StoreError> {
+    let mut transaction = connection.begin().await?;
+    let update = sqlx::query("UPDATE `user` SET email = ? WHERE id = ?").bind(email).bind(user.id);
+    match update.execute(&mut *transaction).await {
+        Ok(_) => {}
+        Err(error) if number(&error) == Some(1062) => {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    raise(&mut transaction, user.id, &user.email).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Replaces the password, whatever it was, and ends every token.
+pub(crate) async fn set_password(
+    connection: &mut MySqlConnection,
+    user: &UserRow,
+    hash: &str,
+) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    let update = sqlx::query("UPDATE `user` SET password = ? WHERE id = ?").bind(hash).bind(user.id);
+    update.execute(&mut *transaction).await?;
+    raise(&mut transaction, user.id, &user.email).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Bars the user from logging in, or lets the user log in again, and ends every token: those issued
+/// once the user is back are told from them by their generation.
+pub(crate) async fn set_disabled(
+    connection: &mut MySqlConnection,
+    user: &UserRow,
+    disabled: bool,
+) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    raise(&mut transaction, user.id, &user.email).await?;
+    sqlx::query(DISABLE).bind(disabled).bind(user.id).execute(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Deletes the user. The entry that ends the tokens stays.
+pub(crate) async fn delete(connection: &mut MySqlConnection, user: &UserRow) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    raise(&mut transaction, user.id, &user.email).await?;
+    for statement in ["DELETE FROM `authservice_user` WHERE user_id = ?", "DELETE FROM `user` WHERE id = ?"] {
+        sqlx::query(statement).bind(user.id).execute(&mut *transaction).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Ends every token that the user has by now.
+pub(crate) async fn end_tokens(connection: &mut MySqlConnection, user: &UserRow) -> Result<(), StoreError> {
+    Ok(raise(connection, user.id, &user.email).await?)
+}

@@ -1,0 +1,123 @@
+//! Users as people and programs read them; of a password only its form.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::server::{
+    passwords::{LegacyFormats, MAX_MEMORY_KIB, Stored, Unusable},
+    store::UserRow,
+};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Shown<'a> {
+    id: i64,
+    email: &'a str,
+    admin: bool,
+    disabled: bool,
+    password: &'static str,
+}
+
+/// Users, where stored passwords of these formats are accepted.
+pub(super) fn shown(users: &[UserRow], accepted: LegacyFormats) -> Vec<Shown<'_>> {
+    users
+        .iter()
+        .map(|user| Shown {
+            id: user.id,
+            email: &user.email,
+            admin: user.admin,
+            disabled: user.disabled,
+            password: form(&user.password, accepted),
+        })
+        .collect()
+}
+
+/// The form of a stored password that some password matches, or `unusable`.
+fn form(stored: &str, accepted: LegacyFormats) -> &'static str {
+    let parse = |accepted| Stored::parse(stored, accepted, MAX_MEMORY_KIB);
+    match (parse(accepted), parse(LegacyFormats::default())) {
+        (Err(_), _) => "unusable",
+        (Ok(_), Err(Unusable::NotAccepted(format))) => format.name(),
+        (Ok(_), _) => "argon2",
+    }
+}
+
+/// A line of JSON.
+pub(super) fn json(shown: &impl Serialize) -> String {
+    // Numbers, booleans and texts always serialise.
+    let mut text = serde_json::to_string(shown).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// A table for the eye, which says how to see more.
+pub(super) fn table(users: &[Shown<'_>], more: bool) -> String {
+    let mut table = format!("{:<10} {:<6} {:<9} {:<10} EMAIL\n", "ID", "ADMIN", "DISABLED", "PASSWORD");
+    let word = |flag| if flag { "yes" } else { "no" };
+    for user in users {
+        let Shown { id, email, admin, disabled, password } = user;
+        let email = email.escape_debug();
+        // Writing to a string does not fail.
+        let _ = writeln!(table, "{id:<10} {:<6} {:<9} {password:<10} {email}", word(*admin), word(*disabled));
+    }
+    if let Some(last) = users.last().filter(|_| more) {
+        let _ = writeln!(table, "There are more: --after {}", last.id);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        contract::LegacyFormat,
+        server::passwords::{Argon2id, NewPasswords},
+    };
+
+    fn user(id: i64, email: &str, password: &str) -> UserRow {
+        UserRow {
+            id,
+            email: email.to_owned(),
+            password: password.to_owned(),
+            admin: id == 1,
+            disabled: id == 2,
+            generation: 0,
+        }
+    }
+
+    #[test]
+    fn users_are_shown_without_their_passwords() {
+        let users = [user(1, "ann@x.io", "Admin123"), user(2, "b\u{1b}[2J@x.io", "$argon2id$broken")];
+        let plaintext = [LegacyFormat::Plaintext].into_iter().collect();
+        let users = shown(&users, plaintext);
+        assert_eq!(
+            table(&users, true),
+            "ID         ADMIN  DISABLED  PASSWORD   EMAIL\n\
+             1          yes    no        plaintext  ann@x.io\n\
+             2          no     yes       unusable   b\\u{1b}[2J@x.io\n\
+             There are more: --after 2\n"
+        );
+        assert_eq!(
+            json(&users[0]),
+            "{\"id\":1,\"email\":\"ann@x.io\",\"admin\":true,\"disabled\":false,\"password\":\"plaintext\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_form_is_told_only_where_it_logs_in() {
+        let hash =
+            NewPasswords { argon2: Argon2id::default(), min_length: 8 }.hash(b"secret of ann").unwrap();
+        let bcrypt = "$2b$04$abcdefghijklmnopqrstuuWWvCmPbMTTW9ITeRjD6bVQ6OjPmM2Dm";
+        let all = LegacyFormat::ALL.into_iter().collect();
+        assert_eq!(
+            [hash.as_str(), bcrypt, "plain", ""].map(|stored| form(stored, all)),
+            ["argon2", "bcrypt", "plaintext", "unusable"]
+        );
+        let none = LegacyFormats::default();
+        assert_eq!(
+            [hash.as_str(), bcrypt, "plain"].map(|stored| form(stored, none)),
+            ["argon2", "unusable", "unusable"]
+        );
+    }
+}
