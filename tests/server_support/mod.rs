@@ -508,18 +508,21 @@ pub fn program(variable: &str) -> Command {
 
 /// Runs one of tests/clients with JSON on its standard input and reads JSON from its output.
 pub fn python(script: &str, input: &serde_json::Value) -> serde_json::Value {
-    use std::io::Write;
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
     // By text, so that the program needs to share no file system with us.
     let source = std::fs::read_to_string(path).unwrap();
-    let mut child = program("TEST_PYTHON")
-        .args(["-c", &source])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{script} failed");
+    let mut command = program("TEST_PYTHON");
+    command.args(["-c", &source]);
+    let output = ask(command, input);
+    assert!(output.status.success(), "{script} failed: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runs a program with JSON on its standard input.
+pub fn ask(mut command: Command, question: &serde_json::Value) -> Output {
+    use std::io::Write;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
 }

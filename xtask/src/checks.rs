@@ -1,10 +1,10 @@
 //! What is checked without running the product: formatting, lints, the boundary between operator and
-//! server, generated files, the chart under Helm 3 and 4.
+//! server, generated files, promises and their tests, the chart under Helm 3 and 4.
 
 use std::process::Command;
 
 use crate::cluster::HelmVersion;
-use crate::{generate, images, parts, progress};
+use crate::{generate, images, parts, progress, promises};
 
 /// Passes, or fails with what is wrong.
 pub(crate) type Check = fn() -> anyhow::Result<()>;
@@ -12,7 +12,7 @@ pub(crate) type Check = fn() -> anyhow::Result<()>;
 /// Runs every check; answers how many passed and the names of those that failed.
 #[must_use]
 pub fn run() -> (usize, Vec<String>) {
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 7] = [
         ("formatted as rustfmt does", || cargo(&["fmt", "--all", "--check"])),
         ("no lint", || {
             cargo(&[
@@ -33,6 +33,7 @@ pub fn run() -> (usize, Vec<String>) {
             unlinked("operator", &["sqlx", "sqlx-core", "argon2", "ring", "openssl-sys"])
         }),
         ("generated files are as the code says", || generate::run(true)),
+        ("every promise has its test", || promises::check(&images::workspace()?)),
         ("the chart renders under Helm 3 and 4", chart),
     ];
     run_each(&checks)

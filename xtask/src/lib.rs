@@ -15,6 +15,7 @@ pub mod prerequisites;
 pub mod privilege;
 mod processes;
 pub mod progress;
+pub mod promises;
 pub mod sandbox;
 pub mod target_cluster;
 pub mod test;

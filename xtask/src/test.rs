@@ -135,6 +135,7 @@ fn server(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
     }
     surroundings.add_client()?;
     surroundings.set("TEST_PROXIES_ROOTFS", parts::rootfs(Rootfs::Proxies)?);
+    surroundings.set("TEST_CONSUMERS", in_rootfs(Rootfs::Consumers, "")?);
     let outcome = run_group(Group::Server, &surroundings, |program| Command::new(program));
     databases.into_iter().try_for_each(Database::stop)?;
     outcome
@@ -233,11 +234,8 @@ impl Surroundings {
     }
 
     fn add_client(&mut self) -> anyhow::Result<()> {
-        let rootfs = parts::rootfs(Rootfs::Client)?;
-        for (variable, program) in [("TEST_PYTHON", "/usr/bin/python3"), ("TEST_CURL", "/usr/bin/curl")] {
-            let sudo = if privilege::is_root() { "" } else { "sudo -E -- " };
-            self.set(variable, format!("{sudo}chroot {} {program}", rootfs.display()));
-        }
+        self.set("TEST_PYTHON", in_rootfs(Rootfs::Client, "/usr/bin/python3")?);
+        self.set("TEST_CURL", in_rootfs(Rootfs::Client, "/usr/bin/curl")?);
         Ok(())
     }
 
@@ -249,6 +247,12 @@ impl Surroundings {
         self.set("TEST_HELM4", parts::binary(HelmVersion::V4.program())?);
         Ok(())
     }
+}
+
+/// The words that run a program of a rootfs.
+fn in_rootfs(rootfs: Rootfs, program: &str) -> anyhow::Result<String> {
+    let sudo = if privilege::is_root() { "" } else { "sudo -E -- " };
+    Ok(format!("{sudo}chroot {} {program}", parts::rootfs(rootfs)?.display()))
 }
 
 fn run_group(

@@ -122,6 +122,12 @@ fn the_header_cannot_choose_what_is_checked() {
         (r#"{"alg":"HS256","typ":"application/at+jwt"}"#, None),
         (r#"{"alg":"HS256","typ":"JOSE"}"#, Some(TokenFault::Malformed)),
         (r#"{"alg":"none"}"#, Some(TokenFault::Malformed)),
+        (r#"{"alg":"None"}"#, Some(TokenFault::Malformed)),
+        (r#"{"alg":"NONE"}"#, Some(TokenFault::Malformed)),
+        (r#"{"alg":"nOnE"}"#, Some(TokenFault::Malformed)),
+        (r#"{"alg":""}"#, Some(TokenFault::Malformed)),
+        (r#"{"alg":null}"#, Some(TokenFault::Malformed)),
+        (r#"{"typ":"JWT"}"#, Some(TokenFault::Malformed)),
         (r#"{"alg":"hs256"}"#, Some(TokenFault::Malformed)),
         (r#"{"alg":"HS512"}"#, Some(TokenFault::Malformed)),
         (r#"{"alg":"RS256"}"#, Some(TokenFault::BadSignature)),
@@ -132,8 +138,12 @@ fn the_header_cannot_choose_what_is_checked() {
         (r#"{"alg":"HS256","crit":null}"#, Some(TokenFault::Malformed)),
         (r#"{"alg":"HS256","kid":7}"#, Some(TokenFault::Malformed)),
         (r#"{"alg":"HS256","kid":"../../etc/passwd"}"#, Some(TokenFault::UnknownKey)),
+        (r#"{"alg":"HS256","kid":"x' UNION SELECT 'known-secret"}"#, Some(TokenFault::UnknownKey)),
         (r#"{"alg":"HS256","kid":"default"}"#, None),
-        (r#"{"alg":"HS256","jwk":{"kty":"oct","k":"QUFB"},"jku":"http://evil"}"#, None),
+        (
+            r#"{"alg":"HS256","jwk":{"kty":"oct","k":"QUFB"},"jku":"http://evil","x5u":"http://evil","x5c":["AAAA"]}"#,
+            None,
+        ),
     ] {
         assert_eq!(verdict(header, &future()).err(), expected, "{header}");
     }
@@ -157,6 +167,8 @@ fn what_is_no_token_is_malformed_and_what_is_altered_has_a_bad_signature() {
         Some(TokenFault::BadSignature)
     );
     assert_eq!(check(&signed(PYJWT, "[1]", SECRET)), Some(TokenFault::Malformed));
+    let nested = format!(r#"{{"exp":1900000000,"x":{}{}}}"#, "[".repeat(2500), "]".repeat(2500));
+    assert_eq!(check(&signed(PYJWT, &nested, SECRET)), None, "what is not read costs no stack");
     assert_eq!(check(&signed(PYJWT, r#"{"exp":1900000000,"exp":1}"#, SECRET)), Some(TokenFault::Malformed));
 }
 

@@ -1,0 +1,146 @@
+//! Libraries of other languages take our tokens, and we theirs; slow clients of an independent tool.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+
+mod server_support;
+
+use std::{
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use server_support::{Engine, JWT_SECRET, Server, ask, eventually, http, program};
+
+const KEYS: [(&str, &str, &str); 3] = [
+    ("ES256", "es256.es256.pem", include_str!("../src/server/tokens/testdata/es256.pem")),
+    ("EdDSA", "eddsa.eddsa.pem", include_str!("../src/server/tokens/testdata/eddsa.pem")),
+    ("RS256", "rs256.rs256.pem", include_str!("../src/server/tokens/testdata/rs256.pem")),
+];
+
+/// The programs among the tests' clients that ask a library of another language.
+fn libraries() -> [(&'static str, Vec<&'static str>); 2] {
+    [
+        ("jose", vec!["/usr/bin/node", "-e", include_str!("clients/jose.js")]),
+        ("golang-jwt", vec!["/usr/local/bin/golang-jwt"]),
+    ]
+}
+
+fn library(words: &[&str], question: &Value) -> Result<Value, String> {
+    let mut command = program("TEST_CONSUMERS");
+    command.args(words);
+    let Output { status, stdout, stderr } = ask(command, question);
+    if !status.success() {
+        return Err(String::from_utf8_lossy(&stderr).into_owned());
+    }
+    Ok(serde_json::from_slice(&stdout).unwrap_or_else(|_| json!(String::from_utf8_lossy(&stdout))))
+}
+
+fn claims(server: &Server, token: &str) -> Value {
+    let answer = server.validate(token);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[test]
+fn libraries_of_other_languages_verify_our_tokens_and_sign_such_as_we_accept() {
+    let database = Engine::mysql().fresh();
+    database.admin_migration().user("ann@x.io", true, Some("a long secret")).succeed();
+    let server = database.serve(&[]);
+    let token = server.token("ann@x.io", "a long secret");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let original = json!({"username": "bob@x.io", "exp": now + 60, "iat": now, "admin": true});
+    for (name, words) in libraries() {
+        let found = library(&words, &json!({"token": token, "secret": JWT_SECRET}));
+        assert_eq!(found, Ok(claims(&server, &token)), "{name}");
+        let other = json!({"token": token, "secret": "another secret of thirty-two bytes"});
+        assert!(library(&words, &other).is_err(), "{name} must be able to refuse");
+
+        let signed = library(&words, &json!({"claims": original, "secret": JWT_SECRET})).unwrap();
+        assert_eq!(claims(&server, signed.as_str().unwrap()), original, "{name}");
+        let forged = json!({"claims": original, "secret": "another secret of thirty-two bytes"});
+        let forged = library(&words, &forged).unwrap();
+        assert_eq!(server.validate(forged.as_str().unwrap()).status, 403, "{name}");
+    }
+}
+
+#[test]
+fn libraries_of_other_languages_verify_by_the_published_keys() {
+    let database = Engine::mariadb().fresh();
+    database.admin_migration().user("ann@x.io", true, Some("a long secret")).succeed();
+    for (algorithm, entry, pem) in KEYS {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(entry), pem).unwrap();
+        let signs = format!("{}.signs", algorithm.to_lowercase());
+        std::fs::write(folder.path().join(signs), "2020-01-01T00:00:00Z").unwrap();
+        let server = database.serve(&[("KEY_RING_DIR", folder.path().to_str().unwrap())]);
+        let token = server.token("ann@x.io", "a long secret");
+        let published = http::call(server.public, "GET", "/.well-known/jwks.json", &[]).unwrap().body;
+        let published: Value = serde_json::from_str(&published).unwrap();
+        for (name, words) in libraries() {
+            let found = library(&words, &json!({"token": token, "jwks": published}));
+            assert_eq!(found, Ok(claims(&server, &token)), "{name} with {algorithm}");
+            let altered = format!("{}A{}", &token[..token.len() - 20], &token[token.len() - 19..]);
+            let refused = library(&words, &json!({"token": altered, "jwks": published}));
+            assert!(refused.is_err(), "{name} with {algorithm}: {refused:?}");
+        }
+    }
+}
+
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    first
+        + &parts
+            .filter_map(|part| Some(part.split_once(|c: char| c.is_ascii_alphabetic())?.1))
+            .collect::<String>()
+}
+
+/// slowhttptest opens 600 connections in each of its ways and sends, or reads, as slowly as it can.
+#[test]
+fn slow_headers_bodies_and_readers_hold_nobody_up() {
+    const CONNECTIONS: &str = "600";
+    let database = Engine::mysql().fresh();
+    database.admin_migration().user("ann@x.io", true, Some("a long secret")).succeed();
+    let server = database.serve(&[]);
+    let token = server.token("ann@x.io", "a long secret");
+    let url = |path: &str| format!("http://{}{path}", server.public);
+    let common = ["-c", CONNECTIONS, "-r", "300", "-l", "25", "-p", "3"];
+    let ways: [(&str, Vec<&str>, String); 3] = [
+        ("slow headers", vec!["-H", "-i", "5", "-t", "POST"], url("/validate")),
+        ("slow bodies", vec!["-B", "-i", "5", "-s", "8192", "-t", "POST"], url("/login")),
+        ("slow readers", vec!["-X", "-n", "5", "-z", "1", "-w", "1", "-y", "2"], url("/openapi.json")),
+    ];
+    let attacks: Vec<_> = ways
+        .into_iter()
+        .map(|(name, words, url)| {
+            let mut command = program("TEST_CONSUMERS");
+            command.arg("/usr/bin/slowhttptest").args(words).args(common).args(["-u", &url]);
+            (name, command.stdout(Stdio::piped()).spawn().unwrap())
+        })
+        .collect();
+    let (start, mut calls, mut longest) = (Instant::now(), 0_u32, Duration::ZERO);
+    while start.elapsed() < Duration::from_secs(20) {
+        let call = Instant::now();
+        assert_eq!(server.validate(&token).status, 200);
+        (calls, longest) = (calls + 1, longest.max(call.elapsed()));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.token("ann@x.io", "a long secret");
+    for (name, attack) in attacks {
+        let output = attack.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{name}: {told}");
+        let told = without_colours(&told);
+        let figures = |what: &str| -> Vec<String> {
+            told.lines().filter_map(|line| Some(line.strip_prefix(what)?.trim().to_owned())).collect()
+        };
+        let most = figures("connected:").iter().filter_map(|count| count.parse::<u32>().ok()).max();
+        assert!(most >= Some(300), "{name} attacked nobody: {told}");
+        assert!(figures("service available:").iter().all(|available| available == "YES"), "{name}: {told}");
+    }
+    assert!(calls > 100, "{calls} calls of /validate meanwhile, the longest {longest:?}");
+    eventually("every slow connection has ended", Duration::from_secs(20), || {
+        let metrics = http::get(server.ops, "/metrics").unwrap().body;
+        metrics.contains("authservice_connections 0\n")
+    });
+}
