@@ -3,6 +3,7 @@
 //! `axum::serve` has neither a time limit for headers nor one for their size.
 
 mod activity;
+mod handshake;
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -18,17 +19,19 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use self::activity::Activity;
+use self::{activity::Activity, handshake::handshake};
 use super::{
     http::unavailable,
     metrics::{Connected, Metrics},
+    tls::LiveTls,
 };
 
 /// Longest time from the start of a connection, or the end of a request on it, to the end of the
@@ -56,7 +59,7 @@ const LAST_ACCEPT: Duration = Duration::from_millis(20);
 /// How long a connection is left alone.
 #[derive(Debug, Clone, Copy)]
 struct Timeouts {
-    /// Until its first request: before the first bytes have told the protocol, hyper keeps no time.
+    /// Until its first request, the TLS handshake included: before the first bytes have told the protocol, hyper keeps no time.
     first_request: Duration,
     /// Between two requests. An HTTP/2 connection that only answers our PINGs would else hold its slot
     /// for ever; HTTP/1 connections do not get that old, see [`HEADER_TIMEOUT`].
@@ -86,6 +89,7 @@ pub struct Listener {
     socket: TcpListener,
     router: Router,
     metrics: Option<Arc<Metrics>>,
+    tls: Option<Arc<LiveTls>>,
     stages: Stages,
     tracker: TaskTracker,
     slots: Arc<Semaphore>,
@@ -106,6 +110,7 @@ impl Listener {
             socket: socket.listen(BACKLOG)?,
             router,
             metrics: None,
+            tls: None,
             stages,
             tracker: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -118,6 +123,13 @@ impl Listener {
     #[must_use]
     pub fn counted(mut self, metrics: Arc<Metrics>) -> Self {
         self.metrics = Some(metrics);
+        self
+    }
+
+    /// Speaks TLS alone where a certificate is given.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<Arc<LiveTls>>) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -163,8 +175,19 @@ impl Listener {
                     activity: Arc::default(),
                 };
                 let closing = self.stages.closing.clone();
-                let connection = serve(stream, answerer, closing, self.timeouts, (slot, open));
-                self.tracker.spawn(connection);
+                let (held, timeouts) = ((slot, open), self.timeouts);
+                let deadline = Instant::now() + timeouts.first_request;
+                // An answer is one small segment: waiting for more to send with it only costs time.
+                let _ = stream.set_nodelay(true);
+                let Some(acceptor) = self.tls.as_ref().map(|tls| tls.acceptor()) else {
+                    self.tracker.spawn(serve(stream, answerer, closing, timeouts, deadline, held));
+                    return;
+                };
+                self.tracker.spawn(async move {
+                    if let Some(stream) = handshake(stream, acceptor, deadline, closing.clone()).await {
+                        serve(stream, answerer, closing, timeouts, deadline, held).await;
+                    }
+                });
             }
             Err(error) => {
                 // Out of file descriptors, usually: those in use must end first.
@@ -209,20 +232,19 @@ impl Answerer {
 }
 
 async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     answerer: Answerer,
     closing: CancellationToken,
     timeouts: Timeouts,
+    deadline: Instant,
     held: (OwnedSemaphorePermit, Option<Connected>),
 ) {
-    // An answer is one small segment: waiting for more to send with it only costs time.
-    let _ = stream.set_nodelay(true);
     let activity = Arc::clone(&answerer.activity);
     let service = service_fn(move |request| answerer.answer(request));
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut closing = pin!(closing.cancelled());
-    let mut watch = pin!(tokio::time::sleep(timeouts.first_request));
+    let mut watch = pin!(tokio::time::sleep_until(deadline));
     let mut late_request = pin!(tokio::time::sleep(HEADER_TIMEOUT));
     let (mut is_closing, mut is_ending) = (false, false);
     loop {
@@ -285,7 +307,10 @@ fn builder() -> Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use axum::routing::any;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
 
     use super::*;
 
