@@ -59,7 +59,8 @@ const LAST_ACCEPT: Duration = Duration::from_millis(20);
 /// How long a connection is left alone.
 #[derive(Debug, Clone, Copy)]
 struct Timeouts {
-    /// Until its first request, the TLS handshake included: before the first bytes have told the protocol, hyper keeps no time.
+    /// Until its first request, the TLS handshake included: before the first bytes have told the
+    /// protocol, hyper keeps no time.
     first_request: Duration,
     /// Between two requests. An HTTP/2 connection that only answers our PINGs would else hold its slot
     /// for ever; HTTP/1 connections do not get that old, see [`HEADER_TIMEOUT`].

@@ -72,12 +72,11 @@ pub enum PairError {
         key: PathBuf,
     },
     /// The cryptography linked in speaks neither version.
-    #[error("TLS cannot be spoken: {0}")]
+    #[error("{TLS_CERT_FILE} asks for TLS, which this build cannot speak ({0}): use a released image")]
     Provider(rustls::Error),
 }
 
-/// The contents of both files.
-#[derive(Debug)]
+/// The contents of both files; not for `Debug`, since a key may have strayed into the chain's.
 pub(super) struct Pair {
     chain: Vec<u8>,
     key: SecretSlice<u8>,
