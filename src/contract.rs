@@ -81,6 +81,12 @@ pub mod env {
     pub const INVALID_TOKEN_STATUS: &str = "INVALID_TOKEN_STATUS";
     /// Address of the public listener; default `0.0.0.0:5000`.
     pub const LISTEN_ADDRESS: &str = "LISTEN_ADDRESS";
+    /// Certificate chain of the public listener, a file in PEM, the server's own certificate first. With
+    /// [`TLS_KEY_FILE`] or not at all; without both it speaks plain HTTP. Both files are read again when
+    /// they change.
+    pub const TLS_CERT_FILE: &str = "TLS_CERT_FILE";
+    /// Private key of that certificate, a file in PEM: PKCS #8, PKCS #1 or SEC 1, without passphrase.
+    pub const TLS_KEY_FILE: &str = "TLS_KEY_FILE";
     /// Address of the operations listener; default `0.0.0.0:8081`.
     pub const OPS_ADDRESS: &str = "OPS_ADDRESS";
     /// Most logins hashed at the same time; default the number of CPUs at hand, fewer where a third
@@ -227,10 +233,18 @@ pub mod mount {
     pub const DATABASE_PASSWORD: &str = "/etc/authservice/database/password";
     /// Folder of the admin credentials: files `username` and `password`. Migration only.
     pub const DATABASE_ADMIN: &str = "/etc/authservice/database-admin";
+    /// Folder with the certificate of the public port: files [`TLS_CERT`](super::TLS_CERT) and
+    /// [`TLS_KEY`](super::TLS_KEY).
+    pub const TLS: &str = "/etc/authservice/tls";
     /// Folder holding one folder for each bootstrap user, named by its place in the list, with
     /// the file `password`. Absent when the user's Secret is. Migration only.
     pub const BOOTSTRAP: &str = "/etc/authservice/bootstrap";
 }
+
+/// The certificate chain in a Secret of type `kubernetes.io/tls`, and in its mount.
+pub const TLS_CERT: &str = "tls.crt";
+/// The private key beside it.
+pub const TLS_KEY: &str = "tls.key";
 
 /// Entries of the key ring, as keys of a Secret and as file names of its mount.
 /// The keys themselves are entries that end as [`Algorithm::entry_suffix`](super::Algorithm::entry_suffix) says.

@@ -123,6 +123,8 @@ async fn fields_that_spec_takes_back_leave_no_trace() -> anyhow::Result<()> {
         in_namespace("children", async |sandbox| {
             let user = json!({"email": "a@b.c", "passwordSecretRef": {"name": "user"}, "admin": true});
             sandbox.create::<Secret>(&json!({"metadata": {"name": "user"}, "stringData": {"password": "p"}})).await?;
+            let pair = json!({"tls.crt": "a chain", "tls.key": "its key"});
+            sandbox.create::<Secret>(&json!({"metadata": {"name": "door"}, "stringData": pair})).await?;
             let everything = json!({
                 "replicas": 1,
                 "image": "registry/server:1",
@@ -130,6 +132,7 @@ async fn fields_that_spec_takes_back_leave_no_trace() -> anyhow::Result<()> {
                 "token": {"ttl": "1h"},
                 "passwords": {"legacyFormats": ["plaintext"], "rehash": false},
                 "users": {"bootstrap": [user]},
+                "http": {"invalidTokenStatus": 401, "tls": {"secretRef": {"name": "door"}}},
                 "pod": {
                     "resources": {"limits": {"memory": "256Mi"}, "requests": {"cpu": 1}},
                     "labels": {"team": "gate", "app.kubernetes.io/version": "7"},
@@ -143,7 +146,9 @@ async fn fields_that_spec_takes_back_leave_no_trace() -> anyhow::Result<()> {
             object.spec = serde_json::from_value(json!({}))?;
             sandbox.api::<AuthService>().replace("gate", &PostParams::default(), &object).await?;
             sandbox.wait_ready("gate").await?;
-            sandbox.api::<Secret>().delete("user", &DeleteParams::default()).await?;
+            for secret in ["user", "door"] {
+                sandbox.api::<Secret>().delete(secret, &DeleteParams::default()).await?;
+            }
 
             let _plain = ready(plain, json!({})).await?;
             let never_had_it = state(&plain.client, &plain.namespace).await?;

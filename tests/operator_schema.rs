@@ -145,6 +145,9 @@ fn refused_settings() -> Vec<(Value, String)> {
         (json!({"users": {"bootstrap": [user("a:b@c")]}}), "spec.users.bootstrap[0].email: Invalid value: \"a:b@c\": spec.users.bootstrap[0].email in body should match '^[^\\s:@]+@[^\\s:@]+$'"),
         (json!({"users": {"bootstrap": [{"email": "a@b.c"}]}}), "spec.users.bootstrap[0].passwordSecretRef: Required value"),
         (json!({"http": {"invalidTokenStatus": 402}}), "spec.http.invalidTokenStatus: Unsupported value: 402: supported values: \"401\", \"403\""),
+        (json!({"http": {"tls": {}}}), "spec.http.tls.secretRef: Required value"),
+        (json!({"http": {"tls": {"secretRef": {}}}}), "spec.http.tls.secretRef.name: Required value"),
+        (json!({"http": {"tls": {"secretRef": {"name": "Door"}}}}), "spec.http.tls.secretRef.name: Invalid value: \"Door\": spec.http.tls.secretRef.name in body should match '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$'"),
         (json!({"deletionPolicy": "Maybe"}), "spec.deletionPolicy: Unsupported value: \"Maybe\": supported values: \"Retain\", \"Delete\""),
         (json!({"suspend": "yes"}), "spec.suspend: Invalid value: \"string\": spec.suspend in body must be of type boolean: \"string\""),
     ].map(owned));
@@ -265,6 +268,7 @@ async fn everything_else_is_accepted_and_kept_as_written() -> anyhow::Result<()>
         json!({"http": {}}),
         json!({"http": {"invalidTokenStatus": 401}}),
         json!({"http": {"invalidTokenStatus": 403}}),
+        json!({"http": {"tls": {"secretRef": {"name": "door.tls"}}}}),
         json!({"users": {"bootstrap": [{"email": "a@b", "passwordSecretRef": {"name": "a"}}, {"email": "c@d.e", "passwordSecretRef": {"name": "c", "key": "pw"}, "admin": true}]}}),
         json!({"pod": {"resources": {"limits": {"memory": "1Gi"}}, "labels": {"a": "b"}, "annotations": {"c": "d"}, "imagePullSecrets": [{"name": "pull"}]}}),
     ];

@@ -257,11 +257,13 @@ async fn a_missing_secret_is_named_with_the_cure_and_heals_when_it_is_made() -> 
         let _operator = Operator::start(sandbox)?;
         let mut spec = external();
         spec["token"] = json!({"signingKeySecretRef": {"name": "key"}});
+        spec["http"] = json!({"tls": {"secretRef": {"name": "door"}}});
         sandbox.create_service("gate", spec).await?;
         let message = sandbox.wait_condition("gate", "SecretUnusable", "True", "SecretMissing").await?;
         for part in [
             "token.signingKeySecretRef: Secret key does not exist: create it with key JWT_SECRET: at least 32 random bytes",
             "database.external.credentialsSecretRef: Secret account does not exist: create it with keys username and password",
+            "http.tls.secretRef: Secret door does not exist: create it with type kubernetes.io/tls and keys tls.crt and tls.key",
         ] {
             assert!(message.contains(part), "{message}");
         }
@@ -269,7 +271,13 @@ async fn a_missing_secret_is_named_with_the_cure_and_heals_when_it_is_made() -> 
         sandbox.create::<Secret>(&account("p")).await?;
         let key = "k".repeat(32);
         sandbox.create::<Secret>(&json!({"metadata": {"name": "key"}, "stringData": {"JWT_SECRET": key}})).await?;
+        let pair = json!({"tls.crt": "a chain", "tls.key": "its key"});
+        sandbox.create::<Secret>(&json!({"metadata": {"name": "door"}, "stringData": pair})).await?;
         let service = sandbox.wait_ready("gate").await?;
+        assert_eq!(
+            service.status.as_ref().and_then(|status| status.url.clone()),
+            Some(format!("https://gate.{}.svc:5000", sandbox.namespace))
+        );
         assert_eq!(condition(&service, "SecretUnusable"), None);
         assert_eq!(entries(sandbox, "gate-credentials").await?["JWT_SECRET"], key.as_bytes());
         Ok(())

@@ -396,6 +396,20 @@ pub struct Http {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = [401, 403]))]
     pub invalid_token_status: Option<i32>,
+    /// HTTPS instead of HTTP on the service's port. Default: plain HTTP, as services written for the
+    /// original speak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// HTTPS instead of HTTP on the service's port. Default: plain HTTP, as services written for the original
+/// speak.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Secret of type kubernetes.io/tls with keys `tls.crt` (the chain, the service's own certificate first)
+    /// and `tls.key`, such as cert-manager's. It is mounted, so a renewal reaches the pods without a restart.
+    pub secret_ref: SecretRef,
 }
 
 /// What the server pods carry besides what the operator sets.

@@ -77,7 +77,7 @@ impl Index {
 /// Names of the Secrets that `spec` refers to.
 #[must_use]
 pub fn referred_secrets(spec: &AuthServiceSpec) -> BTreeSet<String> {
-    let AuthServiceSpec { database, token, users, .. } = spec;
+    let AuthServiceSpec { database, token, users, http, .. } = spec;
     let mut names = BTreeSet::new();
     if let Some(Database { external: Some(external), .. }) = database {
         names.extend(external.credentials_secret_ref.iter().map(|secret| secret.name.clone()));
@@ -85,6 +85,9 @@ pub fn referred_secrets(spec: &AuthServiceSpec) -> BTreeSet<String> {
     }
     if let Some(key) = token.as_ref().and_then(|token| token.signing_key_secret_ref.as_ref()) {
         names.insert(key.name.clone());
+    }
+    if let Some(tls) = http.as_ref().and_then(|http| http.tls.as_ref()) {
+        names.insert(tls.secret_ref.name.clone());
     }
     let bootstrap = users.iter().flat_map(|users| users.bootstrap.iter().flatten());
     names.extend(bootstrap.map(|user| user.password_secret_ref.name.clone()));
@@ -135,8 +138,9 @@ mod tests {
             }},
             "token": {"signingKeySecretRef": {"name": "key"}},
             "users": {"bootstrap": [{"email": "a@b.c", "passwordSecretRef": {"name": "password"}}]},
+            "http": {"tls": {"secretRef": {"name": "door"}}},
         }))?;
-        assert_eq!(referred_secrets(&spec), names(&["account", "key", "password", "root"]));
+        assert_eq!(referred_secrets(&spec), names(&["account", "door", "key", "password", "root"]));
         assert_eq!(referred_secrets(&AuthServiceSpec::default()), names(&[]));
         Ok(())
     }

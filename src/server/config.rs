@@ -5,6 +5,7 @@ mod passwords;
 mod protection;
 mod revocation;
 mod source;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -17,6 +18,7 @@ pub use self::{
     protection::LoginProtection,
     revocation::{RevocationPolicy, WithoutRevocations},
     source::{Environment, Fault, Faults},
+    tls::TlsFiles,
 };
 use super::passwords::NewPasswords;
 use crate::contract::{self, BootstrapUser, env, key_ring};
@@ -83,6 +85,8 @@ pub struct ServeConfig {
     pub invalid_token_status: InvalidTokenStatus,
     /// Address of `/login` and `/validate`.
     pub listen: SocketAddr,
+    /// The certificate of that listener; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Address of the operations endpoints.
     pub ops: SocketAddr,
     /// Most passwords hashed at the same time; `None` decides by the CPUs at hand.
@@ -143,6 +147,7 @@ impl ServeConfig {
         let protection = LoginProtection::read(environment, &mut faults);
         let invalid_token_status = invalid_token_status(environment, &mut faults);
         let listen = address(environment, env::LISTEN_ADDRESS, contract::SERVICE_PORT, &mut faults);
+        let tls = TlsFiles::read(environment, &mut faults);
         let ops = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
         let hashing_threads = hashing_threads(environment, &mut faults);
         let drain_delay = drain_delay(environment, &mut faults);
@@ -157,6 +162,7 @@ impl ServeConfig {
                 protection,
                 invalid_token_status,
                 listen,
+                tls,
                 ops,
                 hashing_threads,
                 drain_delay,

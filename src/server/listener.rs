@@ -3,6 +3,7 @@
 //! `axum::serve` has neither a time limit for headers nor one for their size.
 
 mod activity;
+mod handshake;
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -18,17 +19,19 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use self::activity::Activity;
+use self::{activity::Activity, handshake::handshake};
 use super::{
     http::unavailable,
     metrics::{Connected, Metrics},
+    tls::LiveTls,
 };
 
 /// Longest time from the start of a connection, or the end of a request on it, to the end of the
@@ -56,7 +59,8 @@ const LAST_ACCEPT: Duration = Duration::from_millis(20);
 /// How long a connection is left alone.
 #[derive(Debug, Clone, Copy)]
 struct Timeouts {
-    /// Until its first request: before the first bytes have told the protocol, hyper keeps no time.
+    /// Until its first request, the TLS handshake included: before the first bytes have told the
+    /// protocol, hyper keeps no time.
     first_request: Duration,
     /// Between two requests. An HTTP/2 connection that only answers our PINGs would else hold its slot
     /// for ever; HTTP/1 connections do not get that old, see [`HEADER_TIMEOUT`].
@@ -86,6 +90,7 @@ pub struct Listener {
     socket: TcpListener,
     router: Router,
     metrics: Option<Arc<Metrics>>,
+    tls: Option<Arc<LiveTls>>,
     stages: Stages,
     tracker: TaskTracker,
     slots: Arc<Semaphore>,
@@ -106,6 +111,7 @@ impl Listener {
             socket: socket.listen(BACKLOG)?,
             router,
             metrics: None,
+            tls: None,
             stages,
             tracker: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -118,6 +124,13 @@ impl Listener {
     #[must_use]
     pub fn counted(mut self, metrics: Arc<Metrics>) -> Self {
         self.metrics = Some(metrics);
+        self
+    }
+
+    /// Speaks TLS alone where a certificate is given.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<Arc<LiveTls>>) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -163,8 +176,19 @@ impl Listener {
                     activity: Arc::default(),
                 };
                 let closing = self.stages.closing.clone();
-                let connection = serve(stream, answerer, closing, self.timeouts, (slot, open));
-                self.tracker.spawn(connection);
+                let (held, timeouts) = ((slot, open), self.timeouts);
+                let deadline = Instant::now() + timeouts.first_request;
+                // An answer is one small segment: waiting for more to send with it only costs time.
+                let _ = stream.set_nodelay(true);
+                let Some(acceptor) = self.tls.as_ref().map(|tls| tls.acceptor()) else {
+                    self.tracker.spawn(serve(stream, answerer, closing, timeouts, deadline, held));
+                    return;
+                };
+                self.tracker.spawn(async move {
+                    if let Some(stream) = handshake(stream, acceptor, deadline, closing.clone()).await {
+                        serve(stream, answerer, closing, timeouts, deadline, held).await;
+                    }
+                });
             }
             Err(error) => {
                 // Out of file descriptors, usually: those in use must end first.
@@ -209,20 +233,19 @@ impl Answerer {
 }
 
 async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     answerer: Answerer,
     closing: CancellationToken,
     timeouts: Timeouts,
+    deadline: Instant,
     held: (OwnedSemaphorePermit, Option<Connected>),
 ) {
-    // An answer is one small segment: waiting for more to send with it only costs time.
-    let _ = stream.set_nodelay(true);
     let activity = Arc::clone(&answerer.activity);
     let service = service_fn(move |request| answerer.answer(request));
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut closing = pin!(closing.cancelled());
-    let mut watch = pin!(tokio::time::sleep(timeouts.first_request));
+    let mut watch = pin!(tokio::time::sleep_until(deadline));
     let mut late_request = pin!(tokio::time::sleep(HEADER_TIMEOUT));
     let (mut is_closing, mut is_ending) = (false, false);
     loop {
@@ -283,110 +306,4 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::routing::any;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    const HEADERS: u8 = 1;
-    const SETTINGS: u8 = 4;
-    const PING: u8 = 6;
-    const GOAWAY: u8 = 7;
-
-    /// A bare HTTP/2 connection (RFC 9113 §4.1).
-    struct Client(TcpStream);
-
-    impl Client {
-        async fn connect(address: SocketAddr) -> Self {
-            let mut client = Self(TcpStream::connect(address).await.unwrap());
-            client.0.write_all(PREFACE).await.unwrap();
-            client.send(SETTINGS, 0, 0, &[]).await;
-            client
-        }
-
-        async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-            let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-            let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-            self.0.write_all(&[&head, payload].concat()).await.unwrap();
-        }
-
-        /// `POST http://test/` without a body, in HPACK's static table (RFC 7541 appendix A).
-        async fn request(&mut self, stream: u32) {
-            self.send(HEADERS, 5, stream, b"\x83\x86\x84\x01\x04test").await;
-        }
-
-        /// Answers PINGs until another frame of this kind comes; its payload, or `None` at the end.
-        async fn until(&mut self, wanted: u8) -> Option<Vec<u8>> {
-            loop {
-                let mut head = [0; 9];
-                self.0.read_exact(&mut head).await.ok()?;
-                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-                let mut payload = vec![0; usize::try_from(length).unwrap()];
-                self.0.read_exact(&mut payload).await.ok()?;
-                match (head[3], head[4]) {
-                    (kind, _) if kind == wanted => return Some(payload),
-                    (PING, 0) => self.send(PING, 1, 0, &payload).await,
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    const MILLISECOND: Duration = Duration::from_millis(1);
-
-    fn listener(router: Router) -> Listener {
-        let mut listener = Listener::bind(([127, 0, 0, 1], 0).into(), router, Stages::default()).unwrap();
-        listener.timeouts = Timeouts {
-            first_request: 250 * MILLISECOND,
-            idle: 500 * MILLISECOND,
-            farewell: 250 * MILLISECOND,
-        };
-        listener
-    }
-
-    fn run(listener: Listener) -> SocketAddr {
-        let address = listener.address().unwrap();
-        tokio::spawn(listener.run());
-        address
-    }
-
-    #[tokio::test]
-    async fn an_http_2_connection_that_only_answers_pings_is_closed() {
-        let listener = listener(Router::new().route("/", any(|| async {})));
-        let mut client = Client::connect(run(listener)).await;
-        for stream in [1, 3, 5, 7] {
-            tokio::time::sleep(200 * MILLISECOND).await;
-            client.request(stream).await;
-            assert!(client.until(HEADERS).await.is_some(), "a used connection stays");
-        }
-        let start = Instant::now();
-        assert!(client.until(GOAWAY).await.is_some());
-        assert_eq!(client.until(HEADERS).await, None, "and ends");
-        assert!((400..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
-    }
-
-    #[tokio::test]
-    async fn one_that_is_told_to_end_and_answers_nothing_is_cut_off() {
-        let listener = listener(Router::new().route("/", any(|| async {})));
-        let mut client = Client::connect(run(listener)).await;
-        client.request(1).await;
-        let start = Instant::now();
-        let mut rest = Vec::new();
-        let _ = client.0.read_to_end(&mut rest).await;
-        assert!((600..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
-    }
-
-    #[tokio::test]
-    async fn more_requests_than_can_be_served_at_a_time_are_told_to_come_again() {
-        let mut listener = listener(Router::new().route("/", any(std::future::pending::<()>)));
-        listener.requests = Arc::new(Semaphore::new(1));
-        let mut client = Client::connect(run(listener)).await;
-        client.request(1).await;
-        client.request(3).await;
-        let answer = client.until(HEADERS).await.unwrap();
-        // `:status: 503`, which the static table has no entry for, as hyper writes it.
-        assert!(answer.starts_with(b"\x48\x83\x6c\x0c\xff"), "{answer:?}");
-    }
-}
+mod tests;

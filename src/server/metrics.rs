@@ -21,6 +21,7 @@ use super::{
     limiter::Kind,
     passwords::{Floor, HashingPool, Unusable},
     revocation::Revocations,
+    tls::LiveTls,
 };
 
 /// The endpoints that are counted.
@@ -285,6 +286,7 @@ struct Sources {
     pool: Arc<HashingPool>,
     floor: Arc<Floor>,
     revocations: Arc<Revocations>,
+    tls: Option<Arc<LiveTls>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -321,9 +323,10 @@ impl Exposition {
         pool: Arc<HashingPool>,
         floor: Arc<Floor>,
         revocations: Arc<Revocations>,
+        tls: Option<Arc<LiveTls>>,
     ) -> Self {
         let mut registry = Registry::with_prefix("authservice");
-        registry.register_collector(Box::new(Sources { metrics, pool, floor, revocations }));
+        registry.register_collector(Box::new(Sources { metrics, pool, floor, revocations, tls }));
         Self(registry)
     }
 
@@ -461,6 +464,10 @@ impl Collector for Sources {
             "Open connections to the public port",
             self.metrics.connections.load(Ordering::Relaxed),
         )?;
+        if let Some(expires) = self.tls.as_ref().and_then(|tls| tls.expires()) {
+            let help = "When the certificate of the public port expires, as seconds since the epoch";
+            gauge("tls_certificate_expires_seconds", help, expires)?;
+        }
         if let Some(age) = self.revocations.age() {
             let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
             gauge("revocations_age_seconds", "Time since the revocations in use were read", age)?;

@@ -12,6 +12,7 @@ pub mod passwords;
 pub mod revocation;
 pub mod store;
 mod survey;
+pub mod tls;
 pub mod tokens;
 pub mod users;
 
@@ -24,7 +25,7 @@ use std::{
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 
 use self::{
@@ -41,6 +42,7 @@ use self::{
     passwords::{Capacity, Floor, HashingPool, Verification},
     revocation::Revocations,
     store::Store,
+    tls::{LiveTls, PairError},
     tokens::Terms,
 };
 use crate::contract::env;
@@ -54,6 +56,9 @@ pub enum ServeError {
     /// The keys cannot be loaded.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The certificate of the public port cannot be served with.
+    #[error(transparent)]
+    Tls(#[from] PairError),
     /// A computation gives a wrong result.
     #[error("the self-test failed, nothing this process computes can be trusted: {0}")]
     SelfTest(String),
@@ -92,11 +97,13 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         protection,
         invalid_token_status,
         listen,
+        tls,
         ops,
         hashing_threads,
         drain_delay,
     } = config;
     let keys = Arc::new(LiveKeys::load(keys)?);
+    let tls = tls.map(LiveTls::load).transpose()?.map(Arc::new);
     let terms = Terms { issuer: token_issuer, ttl_seconds: token_ttl.as_secs() };
     tokens::self_test(&keys.ring(), &terms, unix_now()).map_err(ServeError::SelfTest)?;
     let capacity = Capacity::of_process(hashing_threads, passwords.new.argon2);
@@ -114,6 +121,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         Arc::clone(&pool),
         Arc::clone(&floor),
         Arc::clone(&revocations),
+        tls.clone(),
     );
     let ops_router =
         ops::router(Arc::new(Ops { health: Arc::clone(&health), keys: Arc::clone(&keys), exposition }));
@@ -132,12 +140,14 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let stages = Stages::default();
     let ops_stages = Stages::default();
     let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::new(auth)), &stages)?
-        .counted(Arc::clone(&metrics));
+        .counted(Arc::clone(&metrics))
+        .secured(tls.clone());
     let ops_listener = bind(env::OPS_ADDRESS, ops, ops_router, &ops_stages)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         public = %public_listener.address()?,
         ops = %ops_listener.address()?,
+        tls = tls.is_some(),
         signing_key = keys.ring().signer_at(unix_now()).map(tokens::Key::id),
         "listening"
     );
@@ -158,27 +168,34 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         async move { revocations.follow(&store).await }
     });
     background.spawn(async move { keys.follow().await });
+    if let Some(tls) = tls {
+        background.spawn(tls.follow());
+    }
     background.spawn(async move { limiter.clean().await });
 
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!(delay_seconds = drain_delay.as_secs(), "draining");
     health.start_draining();
-    stages.draining.cancel();
-    tokio::time::sleep(drain_delay).await;
-    stages.closing.cancel();
-    if tokio::time::timeout(LONGEST_DRAIN, public_task).await.is_err() {
-        tracing::warn!("requests still in flight were cut off");
-    }
-    // Probes and scrapes are answered to the end.
-    ops_stages.closing.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(1), ops_task).await;
+    drain(drain_delay, (stages, public_task), (ops_stages, ops_task)).await;
     background.abort_all();
     store.close().await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Ends both listeners, the public one first: probes and scrapes are answered to the end.
+async fn drain(delay: Duration, public: (Stages, JoinHandle<()>), ops: (Stages, JoinHandle<()>)) {
+    tracing::info!(delay_seconds = delay.as_secs(), "draining");
+    public.0.draining.cancel();
+    tokio::time::sleep(delay).await;
+    public.0.closing.cancel();
+    if tokio::time::timeout(LONGEST_DRAIN, public.1).await.is_err() {
+        tracing::warn!("requests still in flight were cut off");
+    }
+    ops.0.closing.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(1), ops.1).await;
 }
 
 /// Lets this process open as many files as it may: what a runtime grants at first is often too few

@@ -10,6 +10,7 @@
     reason = "shared by test binaries that each use a part; a panic is a failed test"
 )]
 
+pub mod certificates;
 pub mod http;
 pub mod proxy;
 

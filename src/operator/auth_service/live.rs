@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 
 use super::{
     build::environment::value,
-    names::{ACCOUNT_VOLUME, SERVER_CONTAINER, entry},
+    names::{ACCOUNT_VOLUME, SERVER_CONTAINER, TLS_VOLUME, entry},
     plan::{Account, Connection},
 };
 use crate::contract::env;
@@ -36,4 +36,12 @@ pub fn settings(deployment: &Deployment) -> Option<LiveSettings> {
             account: Account { number, username: value(container, env::MYSQL_USER)? },
         },
     })
+}
+
+/// The Secret whose certificate the live pods serve with; `None`: they speak plain HTTP.
+#[must_use]
+pub fn tls_secret(deployment: &Deployment) -> Option<String> {
+    let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
+    let volume = pod.volumes.as_ref()?.iter().find(|volume| volume.name == TLS_VOLUME)?;
+    volume.secret.as_ref()?.secret_name.clone()
 }

@@ -14,6 +14,8 @@ use crate::{
 pub const SERVER_CONTAINER: &str = "auth-server";
 /// Volume of the server pods that carries the password of the account in use.
 pub const ACCOUNT_VOLUME: &str = "database";
+/// Volume of the server pods that carries the certificate of the public port.
+pub const TLS_VOLUME: &str = "tls";
 /// Container of a managed database's pod.
 pub const DATABASE_CONTAINER: &str = "database";
 /// Container of a migration Job's pod.
@@ -161,10 +163,18 @@ impl Identity {
         format!("{}-migrate-{digest}", self.name)
     }
 
-    /// Where /login and /validate answer within the cluster; also the `iss` claim.
+    /// Where /login and /validate answer within the cluster, with TLS or without.
     #[must_use]
-    pub fn url(&self) -> String {
-        format!("http://{}.{}.svc:{}", self.name, self.namespace, crate::contract::SERVICE_PORT)
+    pub fn url(&self, tls: bool) -> String {
+        let scheme = if tls { "https" } else { "http" };
+        format!("{scheme}://{}.{}.svc:{}", self.name, self.namespace, crate::contract::SERVICE_PORT)
+    }
+
+    /// The `iss` claim: the address without TLS, whatever is spoken. The claim is a name, and servers
+    /// refuse tokens of any other, so it must not change while tokens issued before are in use.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        self.url(false)
     }
 
     /// Host name of the managed database.

@@ -80,6 +80,9 @@ pub struct Server {
     pub protection: LoginProtection,
     /// [`env::INVALID_TOKEN_STATUS`](crate::contract::env::INVALID_TOKEN_STATUS); `None`: leave the variable out.
     pub invalid_token_status: Option<i32>,
+    /// Secret with the certificate of the public port, mounted at [`mount::TLS`](crate::contract::mount::TLS) in
+    /// a volume named [`TLS_VOLUME`](super::names::TLS_VOLUME); `None`: plain HTTP.
+    pub tls: Option<String>,
     /// Compute resources of the container, defaults filled in.
     pub resources: ResourceRequirements,
     /// Labels added to the pods; the operator's own win.

@@ -10,6 +10,7 @@ use k8s_openapi::{
 use super::{
     apply::Outcome,
     gather::Observed,
+    live,
     names::{Component, entry},
     pods::Replicas,
     refusal::Refusal,
@@ -111,7 +112,7 @@ pub fn status(view: &View<'_>) -> AuthServiceStatus {
         replicas: replicas.map_or(0, |replicas| replicas.existing),
         ready_replicas: replicas.map_or(0, |replicas| replicas.ready),
         selector: Some(selector(&identity.selector(Component::Server))),
-        url: Some(identity.url()),
+        url: Some(url(view)),
         database: database_status(&migrated, previous.database),
         token: match stored_signer(view) {
             Some(signer) => Some(TokenStatus {
@@ -122,6 +123,15 @@ pub fn status(view: &View<'_>) -> AuthServiceStatus {
             None => previous.token,
         },
     }
+}
+
+/// The address, with TLS where the Deployment has a certificate, or will have.
+fn url(view: &View<'_>) -> String {
+    let tls = match view.outcome.resources.deployment.as_ref() {
+        Some(deployment) => live::tls_secret(deployment).is_some(),
+        None => view.service.spec.http.as_ref().is_some_and(|http| http.tls.is_some()),
+    };
+    view.decision.plan.identity.url(tls)
 }
 
 /// The signer, once the Secret that holds it was written: a key that was only decided on is none.

@@ -6,6 +6,7 @@ mod database;
 mod key_ring;
 mod migration;
 mod passwords;
+mod tls;
 
 use std::collections::BTreeMap;
 
@@ -114,10 +115,12 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
     };
     // Existing pods go on with the Secrets they mount; new ones wait until both are there and ours.
     let mountable = ring.entries.is_some() && accounts.entries.is_some();
+    let tls = tls::decide(inputs, &deployment, &mut refusals);
     let server = settings
         .as_ref()
         .filter(|_| deployment.free() && (deployment.ours().is_some() || mountable))
-        .map(|settings| server(inputs, settings));
+        .zip(tls.ok())
+        .map(|(settings, tls)| server(inputs, settings, tls));
 
     let credentials_slot = claim(observed.credentials.as_ref(), identity, &mut refusals);
     let credentials = settings.as_ref().filter(|_| credentials_slot.free());
@@ -280,7 +283,7 @@ fn wanted_connection(
     })
 }
 
-fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
+fn server(inputs: &Inputs<'_>, settings: &LiveSettings, tls: Option<String>) -> Server {
     let spec = inputs.spec;
     let pod = spec.pod.clone().unwrap_or_default();
     let passwords = spec.passwords.as_ref();
@@ -296,7 +299,7 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
         replicas: spec.replicas.max(0),
         connection: settings.connection.clone(),
         token_ttl: duration(token.and_then(|token| token.ttl), DEFAULT_TTL),
-        token_issuer: inputs.identity.url(),
+        token_issuer: inputs.identity.issuer(),
         revocation_lag: duration(token.and_then(|token| token.revocation_lag), DEFAULT_LAG),
         revocation_unavailable: token.and_then(|token| token.revocation_unavailable).unwrap_or_default(),
         legacy_formats: formats.join(","),
@@ -304,6 +307,7 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
         new_passwords: passwords::new_passwords(spec),
         protection: login_protection(spec),
         invalid_token_status: spec.http.as_ref().and_then(|http| http.invalid_token_status),
+        tls,
         resources: pod.resources.unwrap_or_else(|| requests("100m", "96Mi")),
         pod_labels: pod.labels,
         pod_annotations: pod.annotations,

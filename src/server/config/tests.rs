@@ -215,3 +215,17 @@ fn admin_credentials_come_in_pairs_and_bootstrap_users_must_be_able_to_log_in() 
     let variables: Vec<&str> = faults.iter().map(|fault| fault.variable.as_str()).collect();
     assert_eq!(variables, ["MYSQL_ADMIN_PASSWORD", "SCHEMA_MODE", "BOOTSTRAP_USERS"]);
 }
+
+#[test]
+fn a_certificate_and_its_key_come_together_or_not_at_all() {
+    assert_eq!(serve(&[]).unwrap().tls, None);
+    let both = serve(&[("TLS_CERT_FILE", "/tls/tls.crt"), ("TLS_KEY_FILE", "/tls/tls.key")]).unwrap();
+    let files = TlsFiles { certificate: "/tls/tls.crt".into(), key: "/tls/tls.key".into() };
+    assert_eq!(both.tls, Some(files));
+    for (set, fault) in [
+        ("TLS_CERT_FILE", "TLS_KEY_FILE is not set although TLS_CERT_FILE is"),
+        ("TLS_KEY_FILE", "TLS_CERT_FILE is not set although TLS_KEY_FILE is"),
+    ] {
+        assert_eq!(serve(&[(set, "/tls/file")]).unwrap_err(), [fault]);
+    }
+}

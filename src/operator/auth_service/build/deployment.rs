@@ -18,14 +18,14 @@ use k8s_openapi::{
 
 use super::{
     super::{
-        names::{Component, SERVER_CONTAINER},
+        names::{Component, SERVER_CONTAINER, TLS_VOLUME},
         plan::{LoginProtection, Plan, Server},
     },
     environment::{file_variable, variable},
-    pod::{self, read_only_mount, secret_volume},
+    pod::{self, read_only_mount, secret_items_volume, secret_volume},
     service::PUBLIC_PORT_NAME,
 };
-use crate::contract::{OPS_PORT, SERVICE_PORT, env, mount};
+use crate::contract::{OPS_PORT, SERVICE_PORT, TLS_CERT, TLS_KEY, env, mount};
 
 /// The user and group of the server's image.
 pub(super) const SERVER_USER: i64 = 65532;
@@ -71,6 +71,13 @@ fn pod_metadata(plan: &Plan, server: &Server) -> ObjectMeta {
 
 fn pod_spec(plan: &Plan, server: &Server, selector: LabelSelector) -> PodSpec {
     let (account, account_mount) = pod::account_volume(&plan.identity, &server.connection.account);
+    let mut mounts = vec![account_mount, read_only_mount(KEY_RING_VOLUME, mount::KEY_RING)];
+    let mut volumes = vec![account, secret_volume(KEY_RING_VOLUME, plan.identity.key_ring())];
+    if let Some(secret) = &server.tls {
+        let items = [(TLS_CERT, TLS_CERT), (TLS_KEY, TLS_KEY)];
+        volumes.push(secret_items_volume(TLS_VOLUME, secret.clone(), &items));
+        mounts.push(read_only_mount(TLS_VOLUME, mount::TLS));
+    }
     let container = Container {
         name: SERVER_CONTAINER.to_owned(),
         image: Some(server.image.clone()),
@@ -83,10 +90,9 @@ fn pod_spec(plan: &Plan, server: &Server, selector: LabelSelector) -> PodSpec {
         readiness_probe: Some(probe("/readyz", 2, 3)),
         // A minute: logins that use up every CPU slow the answer down and must not end the pod.
         liveness_probe: Some(probe("/livez", 10, 6)),
-        volume_mounts: Some(vec![account_mount, read_only_mount(KEY_RING_VOLUME, mount::KEY_RING)]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     };
-    let volumes = vec![account, secret_volume(KEY_RING_VOLUME, plan.identity.key_ring())];
     PodSpec {
         // The drain delay and the requests in flight, see `DRAIN_DELAY`, and a reserve.
         termination_grace_period_seconds: Some(45),
@@ -128,6 +134,10 @@ fn environment(server: &Server) -> Vec<EnvVar> {
     variables.extend(protection.into_iter().filter_map(|(name, value)| Some(variable(name, value?))));
     if let Some(status) = server.invalid_token_status {
         variables.push(variable(env::INVALID_TOKEN_STATUS, status.to_string()));
+    }
+    if server.tls.is_some() {
+        variables.push(variable(env::TLS_CERT_FILE, format!("{}/{TLS_CERT}", mount::TLS)));
+        variables.push(variable(env::TLS_KEY_FILE, format!("{}/{TLS_KEY}", mount::TLS)));
     }
     variables
 }

@@ -76,6 +76,7 @@ pub(super) fn managed() -> Plan {
             new_passwords: vec![],
             protection: LoginProtection::default(),
             invalid_token_status: None,
+            tls: None,
             resources: requests("100m", "96Mi"),
             pod_labels: [].into(),
             pod_annotations: [].into(),
@@ -144,6 +145,7 @@ pub(super) fn external() -> Plan {
                 trusted_proxies: "10.0.0.0/8,fd00::/8".to_owned(),
             },
             invalid_token_status: Some(401),
+            tls: Some("door".to_owned()),
             pod_labels: [
                 ("team".to_owned(), "identity".to_owned()),
                 ("authservice.dev/name".to_owned(), "usurped".to_owned()),

@@ -4,3 +4,4 @@ mod accounts;
 mod key_ring;
 mod migration;
 mod places;
+mod tls;
