@@ -1,5 +1,6 @@
 //! The auth server: `/login` and `/validate` before a table of users.
 
+pub mod admin_key;
 pub mod config;
 pub mod health;
 pub mod http;
@@ -28,10 +29,12 @@ use tokio::{
 };
 
 use self::{
-    config::ServeConfig,
+    admin_key::LiveAdminKey,
+    config::{AdministrationConfig, ServeConfig},
     health::{Health, watch_database},
     http::{
         Auth,
+        administration::{self, Administration},
         ops::{self, Ops},
     },
     keys::{KeysError, LiveKeys, unix_now},
@@ -93,6 +96,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         invalid_token_status,
         listen,
         ops,
+        administration,
         hashing_threads,
         drain_delay,
     } = config;
@@ -131,9 +135,11 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     };
     let stages = Stages::default();
     let ops_stages = Stages::default();
-    let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::new(auth)), &stages)?
+    let auth = Arc::new(auth);
+    let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::clone(&auth)), &stages)?
         .counted(Arc::clone(&metrics));
     let ops_listener = bind(env::OPS_ADDRESS, ops, ops_router, &ops_stages)?;
+    let administration = administration.map(|config| listen_to_admins(config, auth, &stages)).transpose()?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         public = %public_listener.address()?,
@@ -144,6 +150,10 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let public_task = tokio::spawn(public_listener.run());
     let ops_task = tokio::spawn(ops_listener.run());
     let mut background = JoinSet::new();
+    let administration_task = administration.map(|(listener, key)| {
+        background.spawn(async move { key.follow().await });
+        tokio::spawn(listener.run())
+    });
     background.spawn(watch_database(
         database,
         Arc::clone(&health),
@@ -169,7 +179,13 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     stages.draining.cancel();
     tokio::time::sleep(drain_delay).await;
     stages.closing.cancel();
-    if tokio::time::timeout(LONGEST_DRAIN, public_task).await.is_err() {
+    let in_flight = async {
+        let _ = public_task.await;
+        if let Some(task) = administration_task {
+            let _ = task.await;
+        }
+    };
+    if tokio::time::timeout(LONGEST_DRAIN, in_flight).await.is_err() {
         tracing::warn!("requests still in flight were cut off");
     }
     // Probes and scrapes are answered to the end.
@@ -202,6 +218,20 @@ fn bind(
         address,
         source,
     })
+}
+
+/// The listener of the administration API, and the key that lets callers in.
+fn listen_to_admins(
+    config: AdministrationConfig,
+    auth: Arc<Auth>,
+    stages: &Stages,
+) -> Result<(Listener, Arc<LiveAdminKey>), ServeError> {
+    let AdministrationConfig { key, key_file, address } = config;
+    let key = Arc::new(LiveAdminKey::new(key, key_file));
+    let router = administration::router(Arc::new(Administration { auth, key: Arc::clone(&key) }));
+    let listener = bind(env::ADMIN_ADDRESS, address, router, stages)?;
+    tracing::info!(administration = %listener.address()?, "listening");
+    Ok((listener, key))
 }
 
 /// Measures a hash twice before the first login does, and checks that it verifies.
