@@ -25,10 +25,11 @@ pub(super) struct NewUser {
     pub(super) admin: bool,
     /// The password. Either this or `passwordHash`.
     #[serde(default, deserialize_with = "present")]
-    #[schema(format = Password)]
+    #[schema(format = Password, nullable = false)]
     pub(super) password: Option<String>,
     /// A hash of a format that logs users in. Either this or `password`.
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     pub(super) password_hash: Option<String>,
 }
 
@@ -38,19 +39,23 @@ pub(super) struct NewUser {
 pub(super) struct UserChange {
     /// The new login name.
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     pub(super) email: Option<String>,
     /// Whether the user is an admin.
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     pub(super) admin: Option<bool>,
     /// Whether the user may not log in.
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     pub(super) disabled: Option<bool>,
     /// The new password. Not together with `passwordHash`.
     #[serde(default, deserialize_with = "present")]
-    #[schema(format = Password)]
+    #[schema(format = Password, nullable = false)]
     pub(super) password: Option<String>,
     /// A hash of a format that logs users in. Not together with `password`.
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     pub(super) password_hash: Option<String>,
 }
 

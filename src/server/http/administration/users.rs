@@ -52,7 +52,7 @@ pub(super) struct Page<'a> {
     security(("administration" = [])),
     request_body = NewUser,
     responses(
-        (status = 201, description = "The user is created", body = inline(Shown<'_>), headers(("Location" = String, description = "The user's path"))),
+        (status = 201, description = "The user is created", body = Shown<'_>, headers(("Location" = String, description = "The user's path"))),
         Always, Unfit
     )
 )]
@@ -104,7 +104,7 @@ async fn insert(auth: &Auth, request: Request<Body>) -> Result<UserRow, Problem>
     security(("administration" = [])),
     responses(
         (status = 200, description = "The users, in the order of their ids", body = Page<'_>),
-        (status = 400, description = "A query that is none of these", body = inline(super::problem::Details<'_>), content_type = "application/problem+json"),
+        (status = 400, description = "A query that is none of these", body = super::problem::Details<'_>, content_type = "application/problem+json"),
         Always
     )
 )]
@@ -140,7 +140,7 @@ pub(super) async fn list(
     summary = "One user",
     params(("id" = i64, Path, description = "The user's id")),
     security(("administration" = [])),
-    responses((status = 200, description = "The user", body = inline(Shown<'_>)), NoSuchUser, Always)
+    responses((status = 200, description = "The user", body = Shown<'_>), NoSuchUser, Always)
 )]
 /// Answers 200 with the user; 404 when there is none.
 pub(super) async fn get(
@@ -167,7 +167,7 @@ pub(super) async fn get(
     security(("administration" = [])),
     request_body = UserChange,
     responses(
-        (status = 200, description = "The user as changed", body = inline(Shown<'_>)),
+        (status = 200, description = "The user as changed", body = Shown<'_>),
         NoSuchUser, Always, Unfit
     )
 )]
