@@ -2,6 +2,7 @@
 //! clock and random values are inputs like any other.
 
 mod accounts;
+mod administration;
 mod database;
 mod key_ring;
 mod migration;
@@ -112,18 +113,20 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
         (Some(live), _) => Some(live),
         (None, wanted) => wanted,
     };
+    let administration = administration::decide(inputs, &mut refusals);
     // Existing pods go on with the Secrets they mount; new ones wait until both are there and ours.
     let mountable = ring.entries.is_some() && accounts.entries.is_some();
     let server = settings
         .as_ref()
         .filter(|_| deployment.free() && (deployment.ours().is_some() || mountable))
-        .map(|settings| server(inputs, settings));
+        .map(|settings| server(inputs, settings, administration.open));
 
     let credentials_slot = claim(observed.credentials.as_ref(), identity, &mut refusals);
     let credentials = settings.as_ref().filter(|_| credentials_slot.free());
     let credentials = credentials.and_then(|settings| view(&ring, &accounts, &settings.connection));
     let service = claim(observed.service.as_ref(), identity, &mut refusals).free();
     let (budget, mut deletions) = budget(inputs, &mut refusals);
+    deletions.extend(administration.deletion);
     deletions.extend(migration.deletions);
     let standing_request = standing_request(inputs);
 
@@ -133,8 +136,10 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
         key_ring: ring.entries,
         accounts: accounts.entries,
         admin,
+        administration: administration.entries,
         credentials,
         service,
+        administration_service: administration.service,
         server,
         budget,
         managed,
@@ -280,7 +285,7 @@ fn wanted_connection(
     })
 }
 
-fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
+fn server(inputs: &Inputs<'_>, settings: &LiveSettings, administration: bool) -> Server {
     let spec = inputs.spec;
     let pod = spec.pod.clone().unwrap_or_default();
     let passwords = spec.passwords.as_ref();
@@ -303,6 +308,7 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings) -> Server {
         rehash: passwords.and_then(|passwords| passwords.rehash).unwrap_or(true),
         new_passwords: passwords::new_passwords(spec),
         protection: login_protection(spec),
+        administration,
         invalid_token_status: spec.http.as_ref().and_then(|http| http.invalid_token_status),
         resources: pod.resources.unwrap_or_else(|| requests("100m", "96Mi")),
         pod_labels: pod.labels,

@@ -18,18 +18,19 @@ use k8s_openapi::{
 
 use super::{
     super::{
-        names::{Component, SERVER_CONTAINER},
+        names::{Component, SERVER_CONTAINER, entry},
         plan::{LoginProtection, Plan, Server},
     },
     environment::{file_variable, variable},
     pod::{self, read_only_mount, secret_volume},
-    service::PUBLIC_PORT_NAME,
+    service::{ADMINISTRATION_PORT_NAME, PUBLIC_PORT_NAME},
 };
-use crate::contract::{OPS_PORT, SERVICE_PORT, env, mount};
+use crate::contract::{ADMINISTRATION_PORT, OPS_PORT, SERVICE_PORT, env, mount};
 
 /// The user and group of the server's image.
 pub(super) const SERVER_USER: i64 = 65532;
 const KEY_RING_VOLUME: &str = "key-ring";
+const ADMINISTRATION_VOLUME: &str = "administration";
 const OPS_PORT_NAME: &str = "ops";
 
 /// The server's pods. An update never has fewer of them than `replicas`: each new pod is ready
@@ -71,22 +72,31 @@ fn pod_metadata(plan: &Plan, server: &Server) -> ObjectMeta {
 
 fn pod_spec(plan: &Plan, server: &Server, selector: LabelSelector) -> PodSpec {
     let (account, account_mount) = pod::account_volume(&plan.identity, &server.connection.account);
+    let mut ports = vec![port(PUBLIC_PORT_NAME, SERVICE_PORT), port(OPS_PORT_NAME, OPS_PORT)];
+    let mut mounts = vec![account_mount, read_only_mount(KEY_RING_VOLUME, mount::KEY_RING)];
+    let mut volumes = vec![account, secret_volume(KEY_RING_VOLUME, plan.identity.key_ring())];
+    if server.administration {
+        let (folder, file) = pod::folder_and_file(mount::ADMINISTRATION_KEY);
+        let secret = plan.identity.administration();
+        ports.push(port(ADMINISTRATION_PORT_NAME, ADMINISTRATION_PORT));
+        mounts.push(read_only_mount(ADMINISTRATION_VOLUME, folder));
+        volumes.push(pod::secret_items_volume(ADMINISTRATION_VOLUME, secret, &[(entry::KEY, file)]));
+    }
     let container = Container {
         name: SERVER_CONTAINER.to_owned(),
         image: Some(server.image.clone()),
         args: Some(vec!["serve".to_owned()]),
         env: Some(environment(server)),
-        ports: Some(vec![port(PUBLIC_PORT_NAME, SERVICE_PORT), port(OPS_PORT_NAME, OPS_PORT)]),
+        ports: Some(ports),
         resources: Some(server.resources.clone()),
         // The first second counts after a crash of all pods, so the start is watched closely.
         startup_probe: Some(probe("/livez", 1, 60)),
         readiness_probe: Some(probe("/readyz", 2, 3)),
         // A minute: logins that use up every CPU slow the answer down and must not end the pod.
         liveness_probe: Some(probe("/livez", 10, 6)),
-        volume_mounts: Some(vec![account_mount, read_only_mount(KEY_RING_VOLUME, mount::KEY_RING)]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     };
-    let volumes = vec![account, secret_volume(KEY_RING_VOLUME, plan.identity.key_ring())];
     PodSpec {
         // The drain delay and the requests in flight, see `DRAIN_DELAY`, and a reserve.
         termination_grace_period_seconds: Some(45),
@@ -128,6 +138,9 @@ fn environment(server: &Server) -> Vec<EnvVar> {
     variables.extend(protection.into_iter().filter_map(|(name, value)| Some(variable(name, value?))));
     if let Some(status) = server.invalid_token_status {
         variables.push(variable(env::INVALID_TOKEN_STATUS, status.to_string()));
+    }
+    if server.administration {
+        variables.push(file_variable(env::ADMIN_KEY, mount::ADMINISTRATION_KEY));
     }
     variables
 }

@@ -27,8 +27,10 @@ pub(super) fn frozen() -> Plan {
         key_ring: None,
         accounts: None,
         admin: None,
+        administration: None,
         credentials: None,
         service: false,
+        administration_service: false,
         server: None,
         budget: false,
         managed: None,
@@ -54,6 +56,7 @@ pub(super) fn managed() -> Plan {
             ("1.password", "account-password"),
         ])),
         admin: Some(entries(&[("email", "admin@gate.market"), ("password", "admin-password")])),
+        administration: Some(entries(&[("key", "administration-key-bytes")])),
         credentials: Some(entries(&[
             ("JWT_SECRET", "key-bytes"),
             ("MYSQL_DB", "auth"),
@@ -63,6 +66,7 @@ pub(super) fn managed() -> Plan {
             ("MYSQL_USER", "as_1f2e3d4c_1"),
         ])),
         service: true,
+        administration_service: true,
         server: Some(Server {
             image: "registry.test/server:1".to_owned(),
             replicas: 2,
@@ -76,6 +80,7 @@ pub(super) fn managed() -> Plan {
             new_passwords: vec![],
             protection: LoginProtection::default(),
             invalid_token_status: None,
+            administration: false,
             resources: requests("100m", "96Mi"),
             pod_labels: [].into(),
             pod_annotations: [].into(),
@@ -144,6 +149,7 @@ pub(super) fn external() -> Plan {
                 trusted_proxies: "10.0.0.0/8,fd00::/8".to_owned(),
             },
             invalid_token_status: Some(401),
+            administration: true,
             pod_labels: [
                 ("team".to_owned(), "identity".to_owned()),
                 ("authservice.dev/name".to_owned(), "usurped".to_owned()),
