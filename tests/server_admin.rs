@@ -166,11 +166,11 @@ fn a_change_is_whole_or_not_at_all() {
         let token = api.server.token("bob@x.io", "secret of bob");
         let wanted =
             json!({"email": "ann@x.io", "admin": true, "disabled": true, "password": "another secret"});
-        let taken =
+        let conflict =
             "e-mail \"ann@x.io\" is taken, or table user holds one that its collation takes for the same";
-        assert_eq!(detail(&api.send("PATCH", "/admin/users/2", &wanted), 409, "Conflict"), taken);
+        assert_eq!(detail(&api.send("PATCH", "/admin/users/2", &wanted), 409, "Conflict"), conflict);
         let again = json!({"email": "ann@x.io", "password": "secret of ann"});
-        assert_eq!(detail(&api.send("POST", "/admin/users", &again), 409, "Conflict"), taken);
+        assert_eq!(detail(&api.send("POST", "/admin/users", &again), 409, "Conflict"), conflict);
         let bob =
             json!({"id": 2, "email": "bob@x.io", "admin": false, "disabled": false, "password": "argon2"});
         assert_eq!(body_of(&api.call("GET", "/admin/users/2")), bob);

@@ -25,7 +25,7 @@ use std::{
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 
 use self::{
@@ -139,7 +139,9 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::clone(&auth)), &stages)?
         .counted(Arc::clone(&metrics));
     let ops_listener = bind(env::OPS_ADDRESS, ops, ops_router, &ops_stages)?;
-    let administration = administration.map(|config| listen_to_admins(config, auth, &stages)).transpose()?;
+    let mut background = JoinSet::new();
+    let administration =
+        administration.map(|config| listen_to_admins(config, auth, &stages, &mut background)).transpose()?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         public = %public_listener.address()?,
@@ -149,11 +151,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     );
     let public_task = tokio::spawn(public_listener.run());
     let ops_task = tokio::spawn(ops_listener.run());
-    let mut background = JoinSet::new();
-    let administration_task = administration.map(|(listener, key)| {
-        background.spawn(async move { key.follow().await });
-        tokio::spawn(listener.run())
-    });
+    let administration_task = administration.map(|listener| tokio::spawn(listener.run()));
     background.spawn(watch_database(
         database,
         Arc::clone(&health),
@@ -174,20 +172,8 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!(delay_seconds = drain_delay.as_secs(), "draining");
-    health.start_draining();
-    stages.draining.cancel();
-    tokio::time::sleep(drain_delay).await;
-    stages.closing.cancel();
-    let in_flight = async {
-        let _ = public_task.await;
-        if let Some(task) = administration_task {
-            let _ = task.await;
-        }
-    };
-    if tokio::time::timeout(LONGEST_DRAIN, in_flight).await.is_err() {
-        tracing::warn!("requests still in flight were cut off");
-    }
+    let listeners = [Some(public_task), administration_task].into_iter().flatten();
+    drain(&health, &stages, drain_delay, listeners).await;
     // Probes and scrapes are answered to the end.
     ops_stages.closing.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(1), ops_task).await;
@@ -195,6 +181,28 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     store.close().await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Not ready at once, accepting for the delay, then finishing what is in flight.
+async fn drain(
+    health: &Health,
+    stages: &Stages,
+    delay: Duration,
+    listeners: impl Iterator<Item = JoinHandle<()>>,
+) {
+    tracing::info!(delay_seconds = delay.as_secs(), "draining");
+    health.start_draining();
+    stages.draining.cancel();
+    tokio::time::sleep(delay).await;
+    stages.closing.cancel();
+    let in_flight = async {
+        for listener in listeners {
+            let _ = listener.await;
+        }
+    };
+    if tokio::time::timeout(LONGEST_DRAIN, in_flight).await.is_err() {
+        tracing::warn!("requests still in flight were cut off");
+    }
 }
 
 /// Lets this process open as many files as it may: what a runtime grants at first is often too few
@@ -220,18 +228,20 @@ fn bind(
     })
 }
 
-/// The listener of the administration API, and the key that lets callers in.
+/// The listener of the administration API, whose key is followed in the background.
 fn listen_to_admins(
     config: AdministrationConfig,
     auth: Arc<Auth>,
     stages: &Stages,
-) -> Result<(Listener, Arc<LiveAdminKey>), ServeError> {
+    background: &mut JoinSet<()>,
+) -> Result<Listener, ServeError> {
     let AdministrationConfig { key, key_file, address } = config;
     let key = Arc::new(LiveAdminKey::new(key, key_file));
     let router = administration::router(Arc::new(Administration { auth, key: Arc::clone(&key) }));
     let listener = bind(env::ADMIN_ADDRESS, address, router, stages)?;
     tracing::info!(administration = %listener.address()?, "listening");
-    Ok((listener, key))
+    background.spawn(async move { key.follow().await });
+    Ok(listener)
 }
 
 /// Measures a hash twice before the first login does, and checks that it verifies.

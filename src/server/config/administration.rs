@@ -38,16 +38,14 @@ impl AdministrationConfig {
 /// The faults of `ADMIN_KEY`, its absence included.
 pub fn read_admin_key(environment: &Environment) -> Result<AdminKey, Faults> {
     let mut faults = Faults::default();
-    match key(environment, &mut faults) {
-        Some(key) => Ok(key),
-        None => {
-            if faults.is_empty() {
-                let cure = "set it, or ADMIN_KEY_FILE, to the key of the administration API; the operator does so under spec.administration";
-                faults.add(env::ADMIN_KEY, "is not set", cure);
-            }
-            Err(faults)
-        }
+    if let Some(key) = key(environment, &mut faults) {
+        return Ok(key);
     }
+    if faults.is_empty() {
+        let cure = "set it, or ADMIN_KEY_FILE, to the key of the administration API; the operator does so under spec.administration";
+        faults.add(env::ADMIN_KEY, "is not set", cure);
+    }
+    Err(faults)
 }
 
 /// Reads the lifetime of an administration token, such as `5m`.
