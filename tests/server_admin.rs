@@ -262,7 +262,7 @@ fn a_ready_hash_is_imported_and_anything_unfit_is_not() {
         database.sql().run(&format!("ALTER TABLE `{}`.user MODIFY email VARCHAR(10)", database.name));
         assert_eq!(
             unfit("email", "longer.than.that@x.io"),
-            "table user cannot hold this: a column is too narrow, or of a character set without some of the characters"
+            "table user cannot hold this: a column is missing, too narrow, or of a character set without some of the characters"
         );
         assert_eq!(body_of(&api.call("GET", "/admin/users"))["users"].as_array().unwrap().len(), 1);
     }

@@ -80,7 +80,7 @@ impl Problem {
         } else if error.fault == DatabaseFault::SchemaIncompatible {
             (
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "table user cannot hold this: a column is too narrow, or of a character set without some of the characters",
+                "table user cannot hold this: a column is missing, too narrow, or of a character set without some of the characters",
             )
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, "the database is unavailable, try again")

@@ -278,6 +278,8 @@ async fn act(auth: &Auth, action: Action, path: PathId, request: Request<Body>) 
             match action {
                 Action::Delete => store::users::delete(&mut connection, &user).await?,
                 Action::Unlock => {
+                    // It takes a connection itself: were all held by such requests, none would go on.
+                    drop(connection);
                     limiter::unlock(&auth.store, &user.email).await.map_err(UserError::from)?;
                 }
                 _ => store::users::end_tokens(&mut connection, &user).await?,
