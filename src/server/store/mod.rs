@@ -106,6 +106,9 @@ pub struct Store {
     ours_seen: AtomicBool,
 }
 
+/// A connection that goes back to the pool when it is dropped.
+pub(crate) type Pooled = PoolConnection<MySql>;
+
 /// Options to connect to the server of `database` with `account`; with the database selected
 /// when `select` is set. Statements are never logged: they may hold passwords.
 #[must_use]
@@ -184,7 +187,7 @@ impl Store {
     ///
     /// # Errors
     /// None came free in time, or none can be opened.
-    pub(crate) async fn connection(&self) -> Result<PoolConnection<MySql>, StoreError> {
+    pub(crate) async fn connection(&self) -> Result<Pooled, StoreError> {
         within(ACQUIRE_TIMEOUT, self.pool.acquire()).await
     }
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::server::{
     limiter,
-    store::{self, StoreError, UserRow},
+    store::{self, Pooled, StoreError, UserRow},
     users::{self, Change, Failure, UserError, Whom, output::Shown},
 };
 
@@ -323,7 +323,7 @@ fn told_by(auth: &Auth, error: UserError) -> Problem {
     Problem::of(auth, Failure::Told(error))
 }
 
-async fn connection(auth: &Auth) -> Result<sqlx::pool::PoolConnection<sqlx::MySql>, Problem> {
+async fn connection(auth: &Auth) -> Result<Pooled, Problem> {
     auth.store.connection().await.map_err(|error| Problem::store(auth, &error))
 }
 
