@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 /// The port of `/login` and `/validate`, the one that services written for the original call.
 pub const SERVICE_PORT: u16 = 5000;
+/// The port of the administration API. Never part of the Service that services call.
+pub const ADMINISTRATION_PORT: u16 = 5001;
+/// The `aud` claim of tokens of the administration API, and of no others.
+pub const ADMINISTRATION_AUDIENCE: &str = "authservice-administration";
 /// The port of `/livez`, `/readyz`, `/metrics` and `/status`. Never part of the Service.
 pub const OPS_PORT: u16 = 8081;
 
@@ -89,6 +93,11 @@ pub mod env {
     pub const TLS_KEY_FILE: &str = "TLS_KEY_FILE";
     /// Address of the operations listener; default `0.0.0.0:8081`.
     pub const OPS_ADDRESS: &str = "OPS_ADDRESS";
+    /// The HS256 key of administration tokens, at least 32 bytes (RFC 7518 §3.2), apart from those of
+    /// users' tokens. Without it the administration API is not served.
+    pub const ADMIN_KEY: &str = "ADMIN_KEY";
+    /// Address of the administration listener; default `0.0.0.0:5001`.
+    pub const ADMIN_ADDRESS: &str = "ADMIN_ADDRESS";
     /// Most logins hashed at the same time; default the number of CPUs at hand, fewer where a third
     /// of a memory limit does not hold as many hashes. Under a CPU limit the threads rest after each
     /// hash, so that a tenth of the quota is left to `/validate`.
@@ -231,6 +240,8 @@ pub mod mount {
     pub const KEY_RING: &str = "/etc/authservice/keys";
     /// File with the password of the account in use.
     pub const DATABASE_PASSWORD: &str = "/etc/authservice/database/password";
+    /// File with the key of administration tokens.
+    pub const ADMINISTRATION_KEY: &str = "/etc/authservice/administration/key";
     /// Folder of the admin credentials: files `username` and `password`. Migration only.
     pub const DATABASE_ADMIN: &str = "/etc/authservice/database-admin";
     /// Folder with the certificate of the public port: files [`TLS_CERT`](super::TLS_CERT) and

@@ -134,7 +134,7 @@ async fn whole_life(sandbox: &Sandbox) -> anyhow::Result<()> {
     sandbox.client.request::<Value>(request).await?;
     let storage =
         |size: &str| json!({"managed": {"storage": {"size": size, "storageClassName": sandbox.namespace}}});
-    sandbox.create_service("gate", json!({"database": storage("1Gi")})).await?;
+    sandbox.create_service("gate", json!({"database": storage("1Gi"), "administration": {}})).await?;
     let is_asked = |service: &AuthService| {
         condition(service, "DatabaseReady").is_some_and(|ready| ready.message.contains("pod gate-mysql-0: "))
     };
@@ -144,9 +144,10 @@ async fn whole_life(sandbox: &Sandbox) -> anyhow::Result<()> {
     let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
     let volumes = sandbox.api::<PersistentVolumeClaim>();
     volumes.patch_status("data-gate-mysql-0", &PatchParams::default(), &Patch::Merge(bound)).await?;
-    // The view, the accounts and every applied child change; the budget and the old Job go.
+    // The view, the accounts and every applied child change; the budget, the old Job and a Service go.
     let change = json!({
         "image": "registry/server:2", "replicas": 1, "deletionPolicy": "Delete", "token": {"ttl": "1h"},
+        "administration": null,
         "database": {"managed": {"image": "registry/mysql:2", "storage": {"size": "2Gi"}}},
     });
     sandbox.merge::<AuthService>("gate", json!({"spec": change})).await?;

@@ -267,6 +267,7 @@ async fn everything_else_is_accepted_and_kept_as_written() -> anyhow::Result<()>
         json!({"users": {"bootstrap": []}}),
         json!({"http": {}}),
         json!({"http": {"invalidTokenStatus": 401}}),
+        json!({"administration": {}}),
         json!({"http": {"invalidTokenStatus": 403}}),
         json!({"http": {"tls": {"secretRef": {"name": "door.tls"}}}}),
         json!({"users": {"bootstrap": [{"email": "a@b", "passwordSecretRef": {"name": "a"}}, {"email": "c@d.e", "passwordSecretRef": {"name": "c", "key": "pw"}, "admin": true}]}}),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use server_support::{
     BINARY, Database, Engine, Server,
     certificates::{Authority, Mount, Pair},
-    eventually, http, program, python,
+    eventually, free_address, http, program, python,
 };
 
 const EMAIL: &str = "ann@x.io";
@@ -94,15 +94,20 @@ fn python_trusts_the_chain_by_its_root_alone() {
 }
 
 #[test]
-fn plain_http_is_closed_and_the_operations_port_stays_plain() {
+fn plain_http_is_closed_also_to_administrators_and_the_operations_port_stays_plain() {
     let (database, authority) = (with_user(), Authority::new());
     let pair = authority.issue(2040);
-    let server = serve(&database, &Mount::new(&pair.chain, &pair.key), &[]);
-    let start = Instant::now();
-    let answer = http::validate(server.public, "x");
-    assert!(answer.is_err() && start.elapsed() < Duration::from_secs(2), "{answer:?}");
+    let admin = free_address();
+    let administration =
+        [("ADMIN_ADDRESS", &*admin.to_string()), ("ADMIN_KEY", "an administration key of 32 bytes or more")];
+    let server = serve(&database, &Mount::new(&pair.chain, &pair.key), &administration);
+    for port in [server.public, admin] {
+        let start = Instant::now();
+        let answer = http::validate(port, "x");
+        assert!(answer.is_err() && start.elapsed() < Duration::from_secs(2), "{answer:?}");
+        assert!(authority.connect(port).unwrap().is_answered());
+    }
     assert!(server.is_ready());
-    assert!(authority.connect(server.public).unwrap().is_answered());
 }
 
 #[test]

@@ -91,6 +91,12 @@ pub struct AuthServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Http>,
 
+    /// Opens port 5001 of the server pods, behind Service `<name>-administration`: an API for whoever looks
+    /// after users, and holds the key in Secret `<name>-administration`, which is made with it. Taken away,
+    /// port and Service go; the Secret stays. Default: closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub administration: Option<Administration>,
+
     /// What the server pods carry besides what the operator sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Pod>,
@@ -107,6 +113,11 @@ pub struct AuthServiceSpec {
 fn default_replicas() -> i32 {
     DEFAULT_REPLICAS
 }
+
+/// The administration API; nothing of it can be set.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Administration {}
 
 /// Where the users are kept: exactly one of `managed` and `external`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use authservice::{
     server::{
         self,
         config::{self, Environment, MigrateConfig, ServeConfig, UserConfig},
+        keys::unix_now,
         migrate,
         passwords::{MAX_PASSWORD_BYTES, calibrate::calibrate},
         users,
@@ -47,8 +48,21 @@ enum Command {
     User(users::Command),
     /// Ask a server on this machine whether it is ready.
     Healthcheck,
+    /// Print a token for the administration API, signed with `ADMIN_KEY`.
+    AdminToken {
+        /// How long the token lives, from `1s` to `1h`.
+        #[arg(long, default_value = "5m", value_parser = config::admin_token_ttl)]
+        ttl: Duration,
+        /// Who will use it, for the log: the claim `sub`.
+        #[arg(long, value_name = "NAME")]
+        subject: Option<String>,
+    },
     /// Print the `OpenAPI` document of the public endpoints.
-    Openapi,
+    Openapi {
+        /// Print that of the administration endpoints.
+        #[arg(long)]
+        administration: bool,
+    },
     /// Read a password from standard input and print its Argon2id hash, made with the parameters of
     /// `ARGON2_MEMORY_KIB`, `ARGON2_ITERATIONS` and `ARGON2_PARALLELISM`.
     Hash,
@@ -66,8 +80,14 @@ fn main() -> ExitCode {
         Command::Migrate => with_runtime(run_migration()),
         Command::User(command) => with_runtime(user(command)),
         Command::Healthcheck => with_runtime(healthcheck()),
-        Command::Openapi => {
-            print!("{}", server::http::openapi::text());
+        Command::AdminToken { ttl, subject } => admin_token(ttl, subject.as_deref()),
+        Command::Openapi { administration } => {
+            let text = if administration {
+                server::http::administration::openapi::text()
+            } else {
+                server::http::openapi::text()
+            };
+            print!("{text}");
             ExitCode::SUCCESS
         }
         Command::Hash => hash(),
@@ -150,6 +170,20 @@ async fn readyz(address: SocketAddr) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.take(4096).read_to_string(&mut answer).await?;
     Ok(answer)
+}
+
+fn admin_token(ttl: Duration, subject: Option<&str>) -> ExitCode {
+    let key = match config::read_admin_key(&Environment::of_process()) {
+        Ok(key) => key,
+        Err(faults) => return refuse(&faults),
+    };
+    match key.issue(subject, ttl.as_secs(), unix_now()) {
+        Ok(token) => {
+            println!("{token}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 fn hash() -> ExitCode {

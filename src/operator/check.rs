@@ -29,7 +29,7 @@ pub const RIGHTS: &[(&str, &str, &[&str])] = &[
     ("apps", "statefulsets", &["get", "list", "watch", "create", "patch"]),
     ("batch", "jobs", &["get", "list", "watch", "create", "delete"]),
     ("policy", "poddisruptionbudgets", &["get", "list", "watch", "create", "patch", "delete"]),
-    ("", "services", &["get", "list", "watch", "create", "patch"]),
+    ("", "services", &["get", "list", "watch", "create", "patch", "delete"]),
     ("", "secrets", &["get", "list", "watch", "create", "patch"]),
     ("", "persistentvolumeclaims", &["get", "list", "watch", "patch"]),
     ("", "pods", &["get", "list"]),

@@ -1,5 +1,6 @@
 //! Turns environment and files into configuration, reporting every fault at once.
 
+mod administration;
 mod duration;
 mod passwords;
 mod protection;
@@ -14,13 +15,14 @@ use secrecy::{SecretSlice, SecretString};
 use self::passwords::new_passwords;
 pub(crate) use self::source::without_newline;
 pub use self::{
+    administration::{AdministrationConfig, admin_token_ttl, read_admin_key},
     passwords::{PasswordPolicy, read_new_passwords},
     protection::LoginProtection,
     revocation::{RevocationPolicy, WithoutRevocations},
     source::{Environment, Fault, Faults},
     tls::TlsFiles,
 };
-use super::passwords::NewPasswords;
+use super::{passwords::NewPasswords, tokens::is_blank};
 use crate::contract::{self, BootstrapUser, env, key_ring};
 
 /// Where the signing keys come from.
@@ -89,6 +91,8 @@ pub struct ServeConfig {
     pub tls: Option<TlsFiles>,
     /// Address of the operations endpoints.
     pub ops: SocketAddr,
+    /// The administration API, where it is to be served.
+    pub administration: Option<AdministrationConfig>,
     /// Most passwords hashed at the same time; `None` decides by the CPUs at hand.
     pub hashing_threads: Option<usize>,
     /// How long a terminating server goes on accepting.
@@ -149,6 +153,7 @@ impl ServeConfig {
         let listen = address(environment, env::LISTEN_ADDRESS, contract::SERVICE_PORT, &mut faults);
         let tls = TlsFiles::read(environment, &mut faults);
         let ops = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
+        let administration = AdministrationConfig::read(environment, &mut faults);
         let hashing_threads = hashing_threads(environment, &mut faults);
         let drain_delay = drain_delay(environment, &mut faults);
         match (database, keys) {
@@ -164,6 +169,7 @@ impl ServeConfig {
                 listen,
                 tls,
                 ops,
+                administration,
                 hashing_threads,
                 drain_delay,
             }),
@@ -316,7 +322,7 @@ fn keys(environment: &Environment, faults: &mut Faults) -> Option<Keys> {
                 );
                 return None;
             }
-            if bytes.iter().all(|byte| *byte == bytes[0]) || bytes.iter().all(u8::is_ascii_whitespace) {
+            if is_blank(bytes) {
                 faults.add(
                     env::JWT_SECRET,
                     "is one byte repeated or blank",

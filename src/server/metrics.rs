@@ -35,6 +35,8 @@ pub enum Endpoint {
     Logout,
     /// `/password`.
     Password,
+    /// Any of the administration API.
+    Administration,
 }
 
 /// Declares an enum of outcomes and their names as labels: however many requests come, a label has
@@ -146,13 +148,14 @@ outcomes! {
     }
 }
 
-const ENDPOINTS: [(Endpoint, &str); 4] = [
+const ENDPOINTS: [(Endpoint, &str); 5] = [
     (Endpoint::Login, "login"),
     (Endpoint::Validate, "validate"),
     (Endpoint::Logout, "logout"),
     (Endpoint::Password, "password"),
+    (Endpoint::Administration, "admin"),
 ];
-const CODES: [u16; 13] = [200, 204, 400, 401, 403, 408, 409, 413, 415, 429, 500, 501, 503];
+const CODES: [u16; 16] = [200, 201, 204, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 501, 503];
 const BUCKETS: [f64; 14] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 

@@ -1,5 +1,6 @@
 //! The auth server: `/login` and `/validate` before a table of users.
 
+pub mod admin_key;
 pub mod config;
 pub mod health;
 pub mod http;
@@ -29,10 +30,12 @@ use tokio::{
 };
 
 use self::{
-    config::ServeConfig,
+    admin_key::LiveAdminKey,
+    config::{AdministrationConfig, ServeConfig},
     health::{Health, watch_database},
     http::{
         Auth,
+        administration::{self, Administration},
         ops::{self, Ops},
     },
     keys::{KeysError, LiveKeys, unix_now},
@@ -99,6 +102,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         listen,
         tls,
         ops,
+        administration,
         hashing_threads,
         drain_delay,
     } = config;
@@ -125,24 +129,28 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     );
     let ops_router =
         ops::router(Arc::new(Ops { health: Arc::clone(&health), keys: Arc::clone(&keys), exposition }));
-    let auth = Auth {
+    let auth = Arc::new(Auth {
         keys: Arc::clone(&keys),
         terms,
         store: Arc::clone(&store),
-        limiter: Arc::clone(&limiter),
-        revocations: Arc::clone(&revocations),
+        limiter,
+        revocations,
         passwords,
         invalid_token_status,
-        pool: Arc::clone(&pool),
-        floor: Arc::clone(&floor),
+        pool,
+        floor,
         metrics: Arc::clone(&metrics),
-    };
+    });
     let stages = Stages::default();
     let ops_stages = Stages::default();
-    let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::new(auth)), &stages)?
-        .counted(Arc::clone(&metrics))
+    let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::clone(&auth)), &stages)?
+        .counted(metrics)
         .secured(tls.clone());
     let ops_listener = bind(env::OPS_ADDRESS, ops, ops_router, &ops_stages)?;
+    let mut background = JoinSet::new();
+    let administration = administration
+        .map(|config| listen_to_admins(config, Arc::clone(&auth), &stages, &mut background))
+        .transpose()?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         public = %public_listener.address()?,
@@ -153,49 +161,71 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     );
     let public_task = tokio::spawn(public_listener.run());
     let ops_task = tokio::spawn(ops_listener.run());
-    let mut background = JoinSet::new();
-    background.spawn(watch_database(
-        database,
-        Arc::clone(&health),
-        Arc::clone(&store),
-        Arc::clone(&revocations),
-        metrics,
-        started,
-    ));
-    background.spawn(survey::raise_floor(Arc::clone(&store), pool, floor, passwords));
-    background.spawn({
-        let store = Arc::clone(&store);
-        async move { revocations.follow(&store).await }
-    });
-    background.spawn(async move { keys.follow().await });
+    let administration_task =
+        administration.map(|listener| tokio::spawn(listener.secured(tls.clone()).run()));
+    keep_up(&mut background, &auth, database, Arc::clone(&health), started);
     if let Some(tls) = tls {
         background.spawn(tls.follow());
     }
-    background.spawn(async move { limiter.clean().await });
 
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    let listeners = [Some(public_task), administration_task].into_iter().flatten();
     health.start_draining();
-    drain(drain_delay, (stages, public_task), (ops_stages, ops_task)).await;
+    drain(drain_delay, (stages, listeners), (ops_stages, ops_task)).await;
     background.abort_all();
     store.close().await;
     tracing::info!("ended");
     Ok(())
 }
 
-/// Ends both listeners, the public one first: probes and scrapes are answered to the end.
-async fn drain(delay: Duration, public: (Stages, JoinHandle<()>), ops: (Stages, JoinHandle<()>)) {
+/// What goes on beside the requests for as long as the server runs.
+fn keep_up(
+    background: &mut JoinSet<()>,
+    auth: &Auth,
+    database: config::Database,
+    health: Arc<Health>,
+    started: Instant,
+) {
+    let Auth { keys, store, limiter, revocations, passwords, pool, floor, metrics, .. } = auth;
+    background.spawn(watch_database(
+        database,
+        health,
+        Arc::clone(store),
+        Arc::clone(revocations),
+        Arc::clone(metrics),
+        started,
+    ));
+    background.spawn(survey::raise_floor(Arc::clone(store), Arc::clone(pool), Arc::clone(floor), *passwords));
+    let (keys, limiter) = (Arc::clone(keys), Arc::clone(limiter));
+    let (revocations, store) = (Arc::clone(revocations), Arc::clone(store));
+    background.spawn(async move { revocations.follow(&store).await });
+    background.spawn(async move { keys.follow().await });
+    background.spawn(async move { limiter.clean().await });
+}
+
+/// Ends the listeners, the one for operations last: probes and scrapes are answered to the end.
+async fn drain(
+    delay: Duration,
+    (stages, listeners): (Stages, impl Iterator<Item = JoinHandle<()>>),
+    (ops_stages, ops): (Stages, JoinHandle<()>),
+) {
     tracing::info!(delay_seconds = delay.as_secs(), "draining");
-    public.0.draining.cancel();
+    stages.draining.cancel();
     tokio::time::sleep(delay).await;
-    public.0.closing.cancel();
-    if tokio::time::timeout(LONGEST_DRAIN, public.1).await.is_err() {
+    stages.closing.cancel();
+    let in_flight = async {
+        for listener in listeners {
+            let _ = listener.await;
+        }
+    };
+    if tokio::time::timeout(LONGEST_DRAIN, in_flight).await.is_err() {
         tracing::warn!("requests still in flight were cut off");
     }
-    ops.0.closing.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(1), ops.1).await;
+    ops_stages.closing.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(1), ops).await;
 }
 
 /// Lets this process open as many files as it may: what a runtime grants at first is often too few
@@ -219,6 +249,22 @@ fn bind(
         address,
         source,
     })
+}
+
+/// The listener of the administration API, whose key is followed in the background.
+fn listen_to_admins(
+    config: AdministrationConfig,
+    auth: Arc<Auth>,
+    stages: &Stages,
+    background: &mut JoinSet<()>,
+) -> Result<Listener, ServeError> {
+    let AdministrationConfig { key, key_file, address } = config;
+    let key = Arc::new(LiveAdminKey::new(key, key_file));
+    let router = administration::router(Arc::new(Administration { auth, key: Arc::clone(&key) }));
+    let listener = bind(env::ADMIN_ADDRESS, address, router, stages)?;
+    tracing::info!(administration = %listener.address()?, "listening");
+    background.spawn(async move { key.follow().await });
+    Ok(listener)
 }
 
 /// Measures a hash twice before the first login does, and checks that it verifies.

@@ -90,6 +90,24 @@ pub fn logout(address: SocketAddr, token: &str) -> io::Result<Answer> {
     )
 }
 
+/// Calls with a body.
+pub fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Answer> {
+    let length = body.len().to_string();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    for (name, value) in headers.iter().copied().chain([("Content-Length", length.as_str())]) {
+        request.extend([name, ": ", value, "\r\n"]);
+    }
+    request.extend(["\r\n", body]);
+    parse(&exchange(address, request.as_bytes())?)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer"))
+}
+
 /// Asks for another password, in a body of this media type.
 pub fn password(
     address: SocketAddr,
@@ -97,12 +115,7 @@ pub fn password(
     media_type: &str,
     body: &str,
 ) -> io::Result<Answer> {
-    let head = format!(
-        "POST /password HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: {}\r\nContent-Type: {media_type}\r\n\
-         Content-Length: {}\r\n\r\n",
-        basic(email, password),
-        body.len()
-    );
-    parse(&exchange(address, format!("{head}{body}").as_bytes())?)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer"))
+    let authorization = basic(email, password);
+    let headers = [("Authorization", authorization.as_str()), ("Content-Type", media_type)];
+    send(address, "POST", "/password", &headers, body)
 }

@@ -1,5 +1,5 @@
 //! Writes what is derived from the code: the custom resource definition, for `kubectl apply` and
-//! for the chart, and the server's `OpenAPI` document. With `--check` it only compares.
+//! for the chart, and the server's `OpenAPI` documents. With `--check` it only compares.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,14 @@ use crate::{images, progress};
 pub fn run(check: bool) -> anyhow::Result<()> {
     let workspace = images::workspace()?;
     let crd = definition(&workspace)?;
-    let openapi = printed(&workspace, "server", "auth-server", "openapi")?;
+    let openapi = printed(&workspace, "server", "auth-server", &["openapi"])?;
+    let administration = printed(&workspace, "server", "auth-server", &["openapi", "--administration"])?;
     let stale: Vec<String> = files(&workspace, &crd)?
         .into_iter()
-        .chain([(workspace.join("docs/openapi.json"), openapi)])
+        .chain([
+            (workspace.join("docs/openapi.json"), openapi),
+            (workspace.join("docs/openapi-admin.json"), administration),
+        ])
         .filter(|(path, content)| fs::read_to_string(path).ok().as_ref() != Some(content))
         .map(|(path, content)| {
             let shown = path.strip_prefix(&workspace).unwrap_or(&path).display().to_string();
@@ -41,13 +45,13 @@ pub fn run(check: bool) -> anyhow::Result<()> {
 
 /// The definition as the operator itself prints it.
 fn definition(workspace: &Path) -> anyhow::Result<Value> {
-    serde_json::from_str(&printed(workspace, "operator", "operator", "crd")?)
+    serde_json::from_str(&printed(workspace, "operator", "operator", &["crd"])?)
         .context("the operator printed no JSON")
 }
 
 /// What one of the binaries prints about itself: this program links neither.
-fn printed(workspace: &Path, feature: &str, binary: &str, command: &str) -> anyhow::Result<String> {
-    progress::output(Command::new("cargo").current_dir(workspace).args([
+fn printed(workspace: &Path, feature: &str, binary: &str, words: &[&str]) -> anyhow::Result<String> {
+    let run = [
         "run",
         "--quiet",
         "--locked",
@@ -59,8 +63,8 @@ fn printed(workspace: &Path, feature: &str, binary: &str, command: &str) -> anyh
         "--bin",
         binary,
         "--",
-        command,
-    ]))
+    ];
+    progress::output(Command::new("cargo").current_dir(workspace).args(run).args(words))
 }
 
 fn files(workspace: &Path, crd: &Value) -> anyhow::Result<Vec<(PathBuf, String)>> {

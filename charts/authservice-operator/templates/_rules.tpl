@@ -28,10 +28,10 @@ without. `operator check` (run by `helm test`) asks for each of them.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# The addresses that other services call.
+# The addresses that other services call; that of the administration port is deleted when it closes.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 # Keys and accounts are generated once and gain entries; Secrets that an AuthService refers to are
 # read, and watched by their metadata, so that a mended password takes effect at once. Never deleted.
 - apiGroups: [""]

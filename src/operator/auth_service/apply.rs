@@ -65,9 +65,11 @@ pub fn seen(plan: &Plan, observed: &Observed) -> Outcome {
         key_ring: ours(observed.key_ring.as_ref(), identity),
         accounts: ours(observed.accounts.as_ref(), identity),
         admin: ours(observed.admin.as_ref(), identity),
+        administration: ours(observed.administration.as_ref(), identity),
         root_password: ours(observed.root_password.as_ref(), identity),
         credentials: ours(observed.credentials.as_ref(), identity),
         service: ours(observed.service.as_ref(), identity),
+        administration_service: ours(observed.administration_service.as_ref(), identity),
         deployment: ours(observed.deployment.as_ref(), identity),
         budget: ours(observed.budget.as_ref(), identity),
         database_service: ours(observed.database_service.as_ref(), identity),
@@ -95,9 +97,11 @@ impl Writer<'_> {
             key_ring,
             accounts,
             admin,
+            administration,
             root_password,
             credentials,
             service,
+            administration_service,
             deployment,
             budget,
             database_service,
@@ -112,10 +116,14 @@ impl Writer<'_> {
         let accounts = accounts.map(|accounts| if admin.is_err() { not_issued(accounts) } else { accounts });
         let accounts = self.secret(accounts, observed.accounts.as_ref(), Keeping::WriteOnce).await;
         let key_ring = self.secret(key_ring, observed.key_ring.as_ref(), Keeping::WriteOnce).await;
+        let administration =
+            self.secret(administration, observed.administration.as_ref(), Keeping::WriteOnce).await;
         let stored = accounts.is_ok() && key_ring.is_ok();
         let credentials = credentials.filter(|_| stored);
         let credentials = self.secret(credentials, observed.credentials.as_ref(), Keeping::View).await;
         let service = self.object(service, observed.service.as_ref()).await;
+        let administration_service =
+            self.object(administration_service, observed.administration_service.as_ref()).await;
         let database_service = self.object(database_service, observed.database_service.as_ref()).await;
         // A first volume without accounts would make them count as lost.
         let may_start = root_password.is_ok() && (accounts.is_ok() || observed.database.is_some());
@@ -123,17 +131,22 @@ impl Writer<'_> {
         let volume = self.grow(volume, observed.volume.as_ref()).await;
         let migration = migration.filter(|_| stored && root_password.is_ok() && admin.is_ok());
         let migration = self.job(migration, observed, deleted).await;
-        let deployment = self.object(deployment.filter(|_| stored), observed.deployment.as_ref()).await;
+        let mountable = stored && administration.is_ok();
+        let deployment = self.object(deployment.filter(|_| mountable), observed.deployment.as_ref()).await;
         let budget = self.object(budget, observed.budget.as_ref()).await;
         Resources {
             key_ring: key_ring.unwrap_or_else(|Failed| ours(observed.key_ring.as_ref(), self.identity)),
             accounts: accounts.unwrap_or_else(|Failed| ours(observed.accounts.as_ref(), self.identity)),
             admin: admin.unwrap_or_else(|Failed| ours(observed.admin.as_ref(), self.identity)),
+            administration: administration
+                .unwrap_or_else(|Failed| ours(observed.administration.as_ref(), self.identity)),
             root_password: root_password
                 .unwrap_or_else(|Failed| ours(observed.root_password.as_ref(), self.identity)),
             credentials: credentials
                 .unwrap_or_else(|Failed| ours(observed.credentials.as_ref(), self.identity)),
             service: service.unwrap_or_else(|Failed| ours(observed.service.as_ref(), self.identity)),
+            administration_service: administration_service
+                .unwrap_or_else(|Failed| ours(observed.administration_service.as_ref(), self.identity)),
             deployment: deployment.unwrap_or_else(|Failed| ours(observed.deployment.as_ref(), self.identity)),
             budget: budget.unwrap_or_else(|Failed| ours(observed.budget.as_ref(), self.identity)),
             database_service: database_service

@@ -104,6 +104,7 @@ impl World {
             job_key: format!("job-key-of-draw-{draw}").into_bytes(),
             account_password: format!("account-password-{draw}"),
             admin_password: format!("admin-password-{draw}"),
+            administration_key: format!("administration-key-of-draw-{draw}-and-long"),
             root_password: format!("root-password-{draw}"),
         };
         let identity = self.identity();
@@ -123,6 +124,7 @@ impl World {
         for deletion in &decision.plan.deletions {
             match deletion.kind {
                 Deletable::Budget => self.observed.budget = None,
+                Deletable::Service => self.observed.administration_service = None,
                 Deletable::Job => self.observed.jobs.retain(|job| job.uid().as_ref() != Some(&deletion.uid)),
             }
         }
@@ -130,9 +132,11 @@ impl World {
             key_ring,
             accounts,
             admin,
+            administration,
             root_password,
             credentials,
             service,
+            administration_service,
             deployment,
             budget,
             database_service,
@@ -146,6 +150,7 @@ impl World {
             (&mut observed.key_ring, key_ring),
             (&mut observed.accounts, accounts),
             (&mut observed.admin, admin),
+            (&mut observed.administration, administration),
             (&mut observed.root_password, root_password),
             (&mut observed.credentials, credentials),
         ] {
@@ -162,6 +167,7 @@ impl World {
             observed.database = Some(database);
         }
         observed.service = service.or(observed.service.take());
+        observed.administration_service = administration_service.or(observed.administration_service.take());
         observed.budget = budget.or(observed.budget.take());
         observed.database_service = database_service.or(observed.database_service.take());
         if let Some(mut job) =

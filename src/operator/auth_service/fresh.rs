@@ -23,6 +23,8 @@ pub struct Fresh {
     pub account_password: String,
     /// Password of the first admin.
     pub admin_password: String,
+    /// A new key of administration tokens.
+    pub administration_key: String,
     /// Root password of a new managed database.
     pub root_password: String,
 }
@@ -43,6 +45,7 @@ impl Fresh {
             job_key,
             account_password: letters(32),
             admin_password: letters(24),
+            administration_key: letters(64),
             root_password: letters(32),
         }
     }
@@ -68,6 +71,8 @@ mod tests {
             (32, 24, 32)
         );
         assert_eq!(one.admin_password.len(), *crate::contract::PASSWORD_MIN_LENGTH.end() as usize);
+        assert!(one.administration_key.len() >= 2 * crate::contract::key_ring::MIN_KEY_BYTES);
+        assert_ne!(one.administration_key, other.administration_key);
         assert!(one.key.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         assert_ne!(one.key, other.key);
         assert_ne!(one.job_key, other.job_key);

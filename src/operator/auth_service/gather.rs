@@ -42,12 +42,16 @@ pub struct Observed {
     pub accounts: Option<Secret>,
     /// Secret [`Identity::admin`].
     pub admin: Option<Secret>,
+    /// Secret [`Identity::administration`].
+    pub administration: Option<Secret>,
     /// Secret [`Identity::root_password`].
     pub root_password: Option<Secret>,
     /// Secret [`Identity::credentials`].
     pub credentials: Option<Secret>,
     /// Service [`Identity::server`].
     pub service: Option<Service>,
+    /// Service [`Identity::administration`].
+    pub administration_service: Option<Service>,
     /// Deployment [`Identity::server`].
     pub deployment: Option<Deployment>,
     /// `PodDisruptionBudget` [`Identity::server`].
@@ -87,10 +91,11 @@ pub async fn gather(ctx: &Context, service: &AuthService, identity: &Identity) -
     let key = ObjectKey::of(service);
     let reads = Reads { client: &ctx.client, namespace: &identity.namespace };
     let (server, database) = (identity.server(), identity.database());
-    let (key_ring, accounts, admin, root_password, credentials) = (
+    let (key_ring, accounts, admin, administration, root_password, credentials) = (
         identity.key_ring(),
         identity.accounts(),
         identity.admin(),
+        identity.administration(),
         identity.root_password(),
         identity.credentials(),
     );
@@ -99,9 +104,11 @@ pub async fn gather(ctx: &Context, service: &AuthService, identity: &Identity) -
         key_ring,
         accounts,
         admin,
+        administration_key,
         root_password,
         credentials,
         service_,
+        administration_service,
         deployment,
         budget,
         database_service,
@@ -111,9 +118,11 @@ pub async fn gather(ctx: &Context, service: &AuthService, identity: &Identity) -
         reads.get::<Secret>(&key_ring),
         reads.get::<Secret>(&accounts),
         reads.get::<Secret>(&admin),
+        reads.get::<Secret>(&administration),
         reads.get::<Secret>(&root_password),
         reads.get::<Secret>(&credentials),
         reads.get::<Service>(&server),
+        reads.get::<Service>(&administration),
         reads.get::<Deployment>(&server),
         reads.get::<PodDisruptionBudget>(&server),
         reads.get::<Service>(&database),
@@ -146,9 +155,11 @@ pub async fn gather(ctx: &Context, service: &AuthService, identity: &Identity) -
         key_ring,
         accounts,
         admin,
+        administration: administration_key,
         root_password,
         credentials,
         service: service_,
+        administration_service,
         deployment,
         budget,
         database_service,

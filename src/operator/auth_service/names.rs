@@ -39,6 +39,8 @@ pub mod entry {
     pub const USERNAME: &str = "username";
     /// A user's Secret, the admin Secret and the root Secret: the password.
     pub const PASSWORD: &str = "password";
+    /// The administration Secret: the key that its tokens are signed with.
+    pub const KEY: &str = "key";
     /// The admin Secret: the login name.
     pub const EMAIL: &str = "email";
 }
@@ -125,6 +127,12 @@ impl Identity {
     #[must_use]
     pub fn admin(&self) -> String {
         format!("{}-admin", self.name)
+    }
+
+    /// Secret with the key of administration tokens, and Service of the administration port.
+    #[must_use]
+    pub fn administration(&self) -> String {
+        format!("{}-administration", self.name)
     }
 
     /// Secret for people and neighbours, derived from the key ring and the accounts.

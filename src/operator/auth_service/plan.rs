@@ -29,10 +29,14 @@ pub struct Plan {
     pub accounts: Option<Entries>,
     /// Secret [`Identity::admin`], [`Identity::retained_metadata`]; `None` too once it was issued.
     pub admin: Option<Entries>,
+    /// Secret [`Identity::administration`], [`Identity::retained_metadata`].
+    pub administration: Option<Entries>,
     /// Secret [`Identity::credentials`], [`Identity::metadata`]: exactly these entries.
     pub credentials: Option<Entries>,
     /// Service [`Identity::server`].
     pub service: bool,
+    /// Service [`Identity::administration`].
+    pub administration_service: bool,
     /// Deployment [`Identity::server`].
     pub server: Option<Server>,
     /// `PodDisruptionBudget` [`Identity::server`], `maxUnavailable` 1.
@@ -83,6 +87,10 @@ pub struct Server {
     /// Secret with the certificate of the public port, mounted at [`mount::TLS`](crate::contract::mount::TLS) in
     /// a volume named [`TLS_VOLUME`](super::names::TLS_VOLUME); `None`: plain HTTP.
     pub tls: Option<String>,
+    /// Whether the pods mount entry [`entry::KEY`](super::names::entry::KEY) of Secret
+    /// [`Identity::administration`] as
+    /// [`mount::ADMINISTRATION_KEY`](crate::contract::mount::ADMINISTRATION_KEY), and open its port.
+    pub administration: bool,
     /// Compute resources of the container, defaults filled in.
     pub resources: ResourceRequirements,
     /// Labels added to the pods; the operator's own win.
@@ -237,6 +245,8 @@ pub struct Deletion {
 pub enum Deletable {
     /// A `PodDisruptionBudget` that would block drains.
     Budget,
+    /// The Service of an administration port that is closed.
+    Service,
     /// A migration Job that is superseded, has failed, or whose work was undone.
     Job,
 }
@@ -269,12 +279,16 @@ pub struct Resources<Step> {
     pub accounts: Option<Secret>,
     /// Secret [`Identity::admin`].
     pub admin: Option<Secret>,
+    /// Secret [`Identity::administration`].
+    pub administration: Option<Secret>,
     /// Secret [`Identity::root_password`].
     pub root_password: Option<Secret>,
     /// Secret [`Identity::credentials`].
     pub credentials: Option<Secret>,
     /// Service [`Identity::server`].
     pub service: Option<Service>,
+    /// Service [`Identity::administration`].
+    pub administration_service: Option<Service>,
     /// Deployment [`Identity::server`].
     pub deployment: Option<Deployment>,
     /// `PodDisruptionBudget` [`Identity::server`].

@@ -2,6 +2,7 @@
 //! clock and random values are inputs like any other.
 
 mod accounts;
+mod administration;
 mod database;
 mod key_ring;
 mod migration;
@@ -113,6 +114,7 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
         (Some(live), _) => Some(live),
         (None, wanted) => wanted,
     };
+    let administration = administration::decide(inputs, &mut refusals);
     // Existing pods go on with the Secrets they mount; new ones wait until both are there and ours.
     let mountable = ring.entries.is_some() && accounts.entries.is_some();
     let tls = tls::decide(inputs, &deployment, &mut refusals);
@@ -120,13 +122,14 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
         .as_ref()
         .filter(|_| deployment.free() && (deployment.ours().is_some() || mountable))
         .zip(tls.ok())
-        .map(|(settings, tls)| server(inputs, settings, tls));
+        .map(|(settings, tls)| server(inputs, settings, tls, administration.open));
 
     let credentials_slot = claim(observed.credentials.as_ref(), identity, &mut refusals);
     let credentials = settings.as_ref().filter(|_| credentials_slot.free());
     let credentials = credentials.and_then(|settings| view(&ring, &accounts, &settings.connection));
     let service = claim(observed.service.as_ref(), identity, &mut refusals).free();
     let (budget, mut deletions) = budget(inputs, &mut refusals);
+    deletions.extend(administration.deletion);
     deletions.extend(migration.deletions);
     let standing_request = standing_request(inputs);
 
@@ -136,8 +139,10 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
         key_ring: ring.entries,
         accounts: accounts.entries,
         admin,
+        administration: administration.entries,
         credentials,
         service,
+        administration_service: administration.service,
         server,
         budget,
         managed,
@@ -283,7 +288,7 @@ fn wanted_connection(
     })
 }
 
-fn server(inputs: &Inputs<'_>, settings: &LiveSettings, tls: Option<String>) -> Server {
+fn server(inputs: &Inputs<'_>, settings: &LiveSettings, tls: Option<String>, administration: bool) -> Server {
     let spec = inputs.spec;
     let pod = spec.pod.clone().unwrap_or_default();
     let passwords = spec.passwords.as_ref();
@@ -306,6 +311,7 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings, tls: Option<String>) -> 
         rehash: passwords.and_then(|passwords| passwords.rehash).unwrap_or(true),
         new_passwords: passwords::new_passwords(spec),
         protection: login_protection(spec),
+        administration,
         invalid_token_status: spec.http.as_ref().and_then(|http| http.invalid_token_status),
         tls,
         resources: pod.resources.unwrap_or_else(|| requests("100m", "96Mi")),

@@ -1,6 +1,12 @@
 //! The environment as a map, with each name's `_FILE` form, so that parsing is a pure function.
 
-use std::{collections::HashMap, ffi::OsString, fmt, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fmt,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use secrecy::{SecretSlice, SecretString};
 
@@ -123,6 +129,12 @@ impl Environment {
     ) -> Result<Option<SecretSlice<u8>>, ()> {
         let bytes = self.bytes(variable, faults)?;
         Ok(bytes.filter(|bytes| !bytes.is_empty()).map(SecretSlice::from))
+    }
+
+    /// The file that holds the value, where it comes from one.
+    pub(super) fn file(&self, variable: &'static str) -> Option<PathBuf> {
+        let path = self.0.get(&OsString::from(format!("{variable}{FILE_SUFFIX}")))?;
+        (!path.is_empty()).then(|| path.into())
     }
 
     fn bytes(&self, variable: &'static str, faults: &mut Faults) -> Result<Option<Vec<u8>>, ()> {

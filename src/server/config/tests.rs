@@ -56,6 +56,22 @@ fn an_invalid_token_is_answered_as_the_original_does_unless_told_otherwise() {
 }
 
 #[test]
+fn the_administration_port_is_closed_without_a_key_of_its_own() {
+    assert!(serve(&[("ADMIN_ADDRESS", "127.0.0.1:6001")]).unwrap().administration.is_none());
+    assert!(serve(&[("ADMIN_KEY", "")]).unwrap().administration.is_none());
+    let open = serve(&[("ADMIN_KEY", SECRET)]).unwrap().administration.unwrap();
+    assert_eq!((open.address.to_string(), open.key_file), ("0.0.0.0:5001".to_owned(), None));
+    assert_eq!(
+        serve(&[("ADMIN_KEY", "short"), ("ADMIN_ADDRESS", "6001")]).unwrap_err(),
+        ["ADMIN_KEY has 5 bytes, HS256 needs at least 32", "ADMIN_ADDRESS \"6001\" is no address"]
+    );
+    assert_eq!(
+        serve(&[("ADMIN_KEY", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")]).unwrap_err(),
+        ["ADMIN_KEY is one byte repeated or blank"]
+    );
+}
+
+#[test]
 fn a_service_link_is_no_port() {
     assert_eq!(serve(&[("MYSQL_PORT", "tcp://10.0.0.1:3306")]).unwrap().database.port, 3306);
 }

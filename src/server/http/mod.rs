@@ -1,5 +1,6 @@
 //! The endpoints: one file for each.
 
+pub mod administration;
 mod audit;
 mod authentication;
 mod body;
@@ -113,15 +114,19 @@ pub(super) fn unavailable(body: &'static str) -> Response {
 
 /// What could not be written: for now, or because the account may not or the tables are not there.
 fn not_written(auth: &Auth, error: &StoreError) -> Response {
-    let never = match error.fault {
-        DatabaseFault::GrantMissing => true,
-        DatabaseFault::SchemaMissing => !auth.store.has_ours(),
-        _ => false,
-    };
-    if never {
+    if is_never_written(auth, error) {
         text(StatusCode::NOT_IMPLEMENTED, "Not available: the service may not write to its database")
     } else {
         unavailable("Database unavailable, try again")
+    }
+}
+
+/// Whether the database takes such a thing at no time, for want of a right or of our tables.
+fn is_never_written(auth: &Auth, error: &StoreError) -> bool {
+    match error.fault {
+        DatabaseFault::GrantMissing => true,
+        DatabaseFault::SchemaMissing => !auth.store.has_ours(),
+        _ => false,
     }
 }
 

@@ -85,7 +85,8 @@ fn meaning(number: u16) -> DatabaseFault {
         }
         1044 | 1142 | 1143 | 1227 | 1370 | 1403 | 1410 | 1419 => DatabaseFault::GrantMissing,
         1049 | 1146 => DatabaseFault::SchemaMissing,
-        1054 => DatabaseFault::SchemaIncompatible,
+        // No such column, or one that cannot hold the value.
+        1054 | 1366 | 1406 => DatabaseFault::SchemaIncompatible,
         // Too many connections, shutting down, connection lost.
         1040 | 1053 | 1077 | 1079 | 1080 | 1152..=1161 | 1203 | 1226 | 1927 | 4031 => {
             DatabaseFault::DatabaseUnreachable

@@ -18,8 +18,9 @@ use std::{
 
 use secrecy::ExposeSecret;
 use sqlx::{
-    ConnectOptions, Connection, Executor, MySqlConnection, MySqlPool, Row,
+    ConnectOptions, Connection, Executor, MySql, MySqlConnection, MySqlPool, Row,
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow, MySqlSslMode},
+    pool::PoolConnection,
 };
 
 pub(crate) use self::check::schema_version;
@@ -105,6 +106,9 @@ pub struct Store {
     ours_seen: AtomicBool,
 }
 
+/// A connection that goes back to the pool when it is dropped.
+pub(crate) type Pooled = PoolConnection<MySql>;
+
 /// Options to connect to the server of `database` with `account`; with the database selected
 /// when `select` is set. Statements are never logged: they may hold passwords.
 #[must_use]
@@ -177,6 +181,14 @@ impl Store {
             })
             .connect_lazy_with(options(database, &database.account, true));
         Self { pool, ours_seen: AtomicBool::new(false) }
+    }
+
+    /// A connection for several statements in a row.
+    ///
+    /// # Errors
+    /// None came free in time, or none can be opened.
+    pub(crate) async fn connection(&self) -> Result<Pooled, StoreError> {
+        within(ACQUIRE_TIMEOUT, self.pool.acquire()).await
     }
 
     /// The user whose stored e-mail is exactly this one, whatever the column's collation thinks equal.

@@ -10,8 +10,31 @@ use super::{
 use crate::contract::DatabaseFault;
 
 const LIST: &str = user_rows!("u.id > ? ORDER BY u.id LIMIT ?");
+const BY_ID: &str = user_rows!("u.id = ?");
 const SET_ADMIN: &str = "REPLACE INTO `authservice_user` (user_id, admin) VALUES (?, ?)";
 const DISABLE: &str = "UPDATE `authservice_access` SET disabled = ? WHERE user_id = ?";
+
+/// What becomes of a user; what is `None` stays as it is.
+#[derive(Default)]
+pub(crate) struct Change {
+    /// The new e-mail.
+    pub(crate) email: Option<String>,
+    /// Whether the user is an admin from now on.
+    pub(crate) admin: Option<bool>,
+    /// Whether the user may not log in from now on.
+    pub(crate) disabled: Option<bool>,
+    /// The hash of the new password.
+    pub(crate) hash: Option<String>,
+}
+
+/// The user of this id.
+pub(crate) async fn find_by_id(
+    connection: &mut MySqlConnection,
+    id: i64,
+) -> Result<Option<UserRow>, StoreError> {
+    let row = sqlx::query(BY_ID).bind(id).fetch_optional(connection).await?;
+    row.map(|row| Ok(UserRow::read(&row, &text(&row, 1)?)?)).transpose()
+}
 
 /// The user whose stored e-mail is exactly this one.
 pub(crate) async fn find(
@@ -92,63 +115,38 @@ pub(crate) async fn insert<E: From<sqlx::Error> + From<StoreError>>(
     Ok(Some(id))
 }
 
-/// Makes the user an admin, or not, and ends the tokens that say otherwise.
-pub(crate) async fn set_admin(
+/// Changes a user, all of it or nothing, and ends every token: those that carry what has changed, and
+/// those from before a password or a disabling. Says whether the new e-mail was free.
+pub(crate) async fn change(
     connection: &mut MySqlConnection,
     user: &UserRow,
-    admin: bool,
-) -> Result<(), StoreError> {
-    let mut transaction = connection.begin().await?;
-    sqlx::query(SET_ADMIN).bind(user.id).bind(admin).execute(&mut *transaction).await?;
-    raise(&mut transaction, user.id, &user.email).await?;
-    Ok(transaction.commit().await?)
-}
-
-/// Gives the user another e-mail, and ends the tokens that carry the old one. Says whether it was free.
-pub(crate) async fn set_email(
-    connection: &mut MySqlConnection,
-    user: &UserRow,
-    email: &str,
+    change: &Change,
 ) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
-    let update = sqlx::query("UPDATE `user` SET email = ? WHERE id = ?").bind(email).bind(user.id);
-    match update.execute(&mut *transaction).await {
-        Ok(_) => {}
-        Err(error) if number(&error) == Some(1062) => {
-            transaction.rollback().await?;
-            return Ok(false);
+    if let Some(email) = &change.email {
+        let update = sqlx::query("UPDATE `user` SET email = ? WHERE id = ?").bind(email).bind(user.id);
+        match update.execute(&mut *transaction).await {
+            Ok(_) => {}
+            Err(error) if number(&error) == Some(1062) => {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
+    }
+    if let Some(hash) = &change.hash {
+        let update = sqlx::query("UPDATE `user` SET password = ? WHERE id = ?").bind(hash).bind(user.id);
+        update.execute(&mut *transaction).await?;
+    }
+    if let Some(admin) = change.admin {
+        sqlx::query(SET_ADMIN).bind(user.id).bind(admin).execute(&mut *transaction).await?;
     }
     raise(&mut transaction, user.id, &user.email).await?;
+    if let Some(disabled) = change.disabled {
+        sqlx::query(DISABLE).bind(disabled).bind(user.id).execute(&mut *transaction).await?;
+    }
     transaction.commit().await?;
     Ok(true)
-}
-
-/// Replaces the password, whatever it was, and ends every token.
-pub(crate) async fn set_password(
-    connection: &mut MySqlConnection,
-    user: &UserRow,
-    hash: &str,
-) -> Result<(), StoreError> {
-    let mut transaction = connection.begin().await?;
-    let update = sqlx::query("UPDATE `user` SET password = ? WHERE id = ?").bind(hash).bind(user.id);
-    update.execute(&mut *transaction).await?;
-    raise(&mut transaction, user.id, &user.email).await?;
-    Ok(transaction.commit().await?)
-}
-
-/// Bars the user from logging in, or lets the user log in again, and ends every token: those issued
-/// once the user is back are told from them by their generation.
-pub(crate) async fn set_disabled(
-    connection: &mut MySqlConnection,
-    user: &UserRow,
-    disabled: bool,
-) -> Result<(), StoreError> {
-    let mut transaction = connection.begin().await?;
-    raise(&mut transaction, user.id, &user.email).await?;
-    sqlx::query(DISABLE).bind(disabled).bind(user.id).execute(&mut *transaction).await?;
-    Ok(transaction.commit().await?)
 }
 
 /// Deletes the user. The entry that ends the tokens stays.

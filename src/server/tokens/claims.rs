@@ -64,8 +64,8 @@ struct Raw<'a> {
     username: Private<Text<'a>>,
     #[serde(default)]
     r#gen: Private<i64>,
-    #[serde(default, deserialize_with = "present")]
-    aud: Option<IgnoredAny>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    aud: Option<Private<Text<'a>>>,
 }
 
 /// A private claim (RFC 7519 §4.3): whoever else signs with the same key may mean something of another
@@ -96,6 +96,14 @@ impl<T> Private<T> {
     }
 }
 
+/// The claim `aud` (RFC 7519 §4.1.3).
+pub(super) enum Audience<'a> {
+    /// One, as text.
+    One(Cow<'a, str>),
+    /// A list, or what is no audience at all.
+    Other,
+}
+
 /// Claims of the right types.
 pub(super) struct Checked<'a> {
     pub(super) exp: NumericDate,
@@ -106,7 +114,8 @@ pub(super) struct Checked<'a> {
     pub(super) jti: Option<Cow<'a, str>>,
     pub(super) username: Option<Cow<'a, str>>,
     pub(super) generation: Option<i64>,
-    pub(super) has_audience: bool,
+    /// Whom the token is for, where it says so.
+    pub(super) aud: Option<Audience<'a>>,
 }
 
 impl<'a> Checked<'a> {
@@ -120,8 +129,9 @@ impl<'a> Checked<'a> {
         }
         let Raw { exp, nbf, iat, iss, sub, jti, username, r#gen, aud } = serde_json::from_str(text).ok()?;
         let username = username.ours().map(|Text(username)| username);
-        let (generation, has_audience) = (r#gen.ours(), aud.is_some());
-        Some(Self { exp, nbf, iat, iss, sub, jti, username, generation, has_audience })
+        let generation = r#gen.ours();
+        let aud = aud.map(|aud| aud.ours().map_or(Audience::Other, |Text(one)| Audience::One(one)));
+        Some(Self { exp, nbf, iat, iss, sub, jti, username, generation, aud })
     }
 }
 

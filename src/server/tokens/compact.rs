@@ -41,7 +41,7 @@ struct RawHeader<'a> {
 }
 
 /// Unlike serde's own treatment of `Option`, `null` is no way to be absent.
-pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(in crate::server) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de>,

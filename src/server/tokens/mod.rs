@@ -2,6 +2,7 @@
 //!
 //! Everything here is synchronous and pure; the only clock is the one passed in.
 
+mod administration;
 mod claims;
 mod compact;
 mod folder;
@@ -14,15 +15,17 @@ use std::{borrow::Cow, fmt};
 use jsonwebtoken::{Algorithm, crypto};
 use rand::Rng;
 
-use self::{
-    claims::{Issued, NumericDate},
-    compact::{Compact, Header},
-};
+pub(in crate::server) use self::{administration::is_blank, compact::present};
 pub use self::{
+    administration::{AdminKey, AdminKeyError, LONGEST_SECONDS},
     folder::{FolderError, read_folder},
     identity::{Fingerprint, Holder, Identity},
     key::Key,
     ring::{KeyRing, RingError},
+};
+use self::{
+    claims::{Issued, NumericDate},
+    compact::{Compact, Header},
 };
 use crate::contract::key_ring::SINGLE_KEY_ID;
 
@@ -120,10 +123,15 @@ pub fn issue(ring: &KeyRing, terms: &Terms, subject: &Subject<'_>, now: u64) -> 
     rand::rng().fill_bytes(&mut id);
     let claims = Issued::new(terms, subject, now, &id).encode();
     let key = ring.signer_at(now).ok_or(SignError::NoSigner)?;
+    sign(key, &claims)
+}
+
+/// Signs an encoded payload.
+fn sign(key: &Key, claims: &str) -> Result<String, SignError> {
     let mut token = String::with_capacity(key.encoded_header().len() + claims.len() + 45);
     token.push_str(key.encoded_header());
     token.push('.');
-    token.push_str(&claims);
+    token.push_str(claims);
     let signature = crypto::sign(token.as_bytes(), key.encoding(), key.algorithm())?;
     token.push('.');
     token.push_str(&signature);
@@ -139,6 +147,17 @@ pub fn verify(ring: &KeyRing, terms: &Terms, token: &str, now: u64) -> Result<Ve
     check_signature(ring, &compact, now)?;
     let payload = compact.payload().ok_or(TokenFault::Malformed)?;
     let claims = claims::Checked::parse(&payload).ok_or(TokenFault::Malformed)?;
+    check_dates(&claims, now)?;
+    // RFC 7519 §4.1.3: whoever is not named by an audience must refuse the token.
+    if claims.aud.is_some() || claims.iss.as_ref().is_some_and(|issuer| *issuer != terms.issuer) {
+        return Err(TokenFault::Foreign);
+    }
+    let identity = Identity::of(&claims, compact.signed);
+    let [subject, username] = [claims.sub, claims.username].map(|claim| claim.map(Cow::into_owned));
+    Ok(Verified { identity, subject, username, claims: payload })
+}
+
+fn check_dates(claims: &claims::Checked<'_>, now: u64) -> Result<(), TokenFault> {
     if claims.exp.is_past(now) {
         return Err(TokenFault::Expired);
     }
@@ -149,13 +168,7 @@ pub fn verify(ring: &KeyRing, terms: &Terms, token: &str, now: u64) -> Result<Ve
     {
         return Err(TokenFault::NotYetValid);
     }
-    // RFC 7519 §4.1.3: whoever is not named by an audience must refuse the token.
-    if claims.has_audience || claims.iss.as_ref().is_some_and(|issuer| *issuer != terms.issuer) {
-        return Err(TokenFault::Foreign);
-    }
-    let identity = Identity::of(&claims, compact.signed);
-    let [subject, username] = [claims.sub, claims.username].map(|claim| claim.map(Cow::into_owned));
-    Ok(Verified { identity, subject, username, claims: payload })
+    Ok(())
 }
 
 fn check_signature(ring: &KeyRing, token: &Compact<'_>, now: u64) -> Result<(), TokenFault> {

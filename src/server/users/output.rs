@@ -3,24 +3,32 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::server::{
     passwords::{LegacyFormats, MAX_MEMORY_KIB, Stored, Unusable},
     store::UserRow,
 };
 
-#[derive(Serialize)]
+/// A user without the password.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Shown<'a> {
+#[schema(as = User)]
+pub(in crate::server) struct Shown<'a> {
+    /// The id.
     id: i64,
+    /// The login name.
     email: &'a str,
+    /// Whether the user is an admin.
     admin: bool,
+    /// Whether the user may not log in.
     disabled: bool,
+    /// The form of the stored password: `argon2`, another format that logs users in, or `unusable`.
     password: &'static str,
 }
 
 /// Users, where stored passwords of these formats are accepted.
-pub(super) fn shown(users: &[UserRow], accepted: LegacyFormats) -> Vec<Shown<'_>> {
+pub(in crate::server) fn shown(users: &[UserRow], accepted: LegacyFormats) -> Vec<Shown<'_>> {
     users
         .iter()
         .map(|user| Shown {

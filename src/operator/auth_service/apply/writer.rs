@@ -6,7 +6,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         batch::v1::Job,
-        core::v1::{ObjectReference, PersistentVolumeClaim, Secret},
+        core::v1::{ObjectReference, PersistentVolumeClaim, Secret, Service},
         policy::v1::PodDisruptionBudget,
     },
 };
@@ -223,6 +223,7 @@ impl Writer<'_> {
         for deletion in deletions {
             let gone = match deletion.kind {
                 Deletable::Budget => self.delete::<PodDisruptionBudget>(deletion).await,
+                Deletable::Service => self.delete::<Service>(deletion).await,
                 Deletable::Job => self.delete::<Job>(deletion).await,
             };
             if gone {

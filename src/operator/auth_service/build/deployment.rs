@@ -18,18 +18,19 @@ use k8s_openapi::{
 
 use super::{
     super::{
-        names::{Component, SERVER_CONTAINER, TLS_VOLUME},
+        names::{Component, SERVER_CONTAINER, TLS_VOLUME, entry},
         plan::{LoginProtection, Plan, Server},
     },
     environment::{file_variable, variable},
     pod::{self, read_only_mount, secret_items_volume, secret_volume},
-    service::PUBLIC_PORT_NAME,
+    service::{ADMINISTRATION_PORT_NAME, PUBLIC_PORT_NAME},
 };
-use crate::contract::{OPS_PORT, SERVICE_PORT, TLS_CERT, TLS_KEY, env, mount};
+use crate::contract::{ADMINISTRATION_PORT, OPS_PORT, SERVICE_PORT, TLS_CERT, TLS_KEY, env, mount};
 
 /// The user and group of the server's image.
 pub(super) const SERVER_USER: i64 = 65532;
 const KEY_RING_VOLUME: &str = "key-ring";
+const ADMINISTRATION_VOLUME: &str = "administration";
 const OPS_PORT_NAME: &str = "ops";
 
 /// The server's pods. An update never has fewer of them than `replicas`: each new pod is ready
@@ -71,6 +72,7 @@ fn pod_metadata(plan: &Plan, server: &Server) -> ObjectMeta {
 
 fn pod_spec(plan: &Plan, server: &Server, selector: LabelSelector) -> PodSpec {
     let (account, account_mount) = pod::account_volume(&plan.identity, &server.connection.account);
+    let mut ports = vec![port(PUBLIC_PORT_NAME, SERVICE_PORT), port(OPS_PORT_NAME, OPS_PORT)];
     let mut mounts = vec![account_mount, read_only_mount(KEY_RING_VOLUME, mount::KEY_RING)];
     let mut volumes = vec![account, secret_volume(KEY_RING_VOLUME, plan.identity.key_ring())];
     if let Some(secret) = &server.tls {
@@ -78,12 +80,19 @@ fn pod_spec(plan: &Plan, server: &Server, selector: LabelSelector) -> PodSpec {
         volumes.push(secret_items_volume(TLS_VOLUME, secret.clone(), &items));
         mounts.push(read_only_mount(TLS_VOLUME, mount::TLS));
     }
+    if server.administration {
+        let (folder, file) = pod::folder_and_file(mount::ADMINISTRATION_KEY);
+        let secret = plan.identity.administration();
+        ports.push(port(ADMINISTRATION_PORT_NAME, ADMINISTRATION_PORT));
+        mounts.push(read_only_mount(ADMINISTRATION_VOLUME, folder));
+        volumes.push(secret_items_volume(ADMINISTRATION_VOLUME, secret, &[(entry::KEY, file)]));
+    }
     let container = Container {
         name: SERVER_CONTAINER.to_owned(),
         image: Some(server.image.clone()),
         args: Some(vec!["serve".to_owned()]),
         env: Some(environment(server)),
-        ports: Some(vec![port(PUBLIC_PORT_NAME, SERVICE_PORT), port(OPS_PORT_NAME, OPS_PORT)]),
+        ports: Some(ports),
         resources: Some(server.resources.clone()),
         // The first second counts after a crash of all pods, so the start is watched closely.
         startup_probe: Some(probe("/livez", 1, 60)),
@@ -138,6 +147,9 @@ fn environment(server: &Server) -> Vec<EnvVar> {
     if server.tls.is_some() {
         variables.push(variable(env::TLS_CERT_FILE, format!("{}/{TLS_CERT}", mount::TLS)));
         variables.push(variable(env::TLS_KEY_FILE, format!("{}/{TLS_KEY}", mount::TLS)));
+    }
+    if server.administration {
+        variables.push(file_variable(env::ADMIN_KEY, mount::ADMINISTRATION_KEY));
     }
     variables
 }

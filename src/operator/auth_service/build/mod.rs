@@ -21,9 +21,11 @@ pub fn build(plan: &Plan) -> Resources<Prepared> {
         key_ring: secrets::key_ring(plan),
         accounts: secrets::accounts(plan),
         admin: secrets::admin(plan),
+        administration: secrets::administration(plan),
         root_password: secrets::root_password(plan),
         credentials: secrets::credentials(plan),
         service: plan.service.then(|| service::server(&plan.identity)),
+        administration_service: plan.administration_service.then(|| service::administration(&plan.identity)),
         deployment: plan.server.as_ref().map(|server| deployment::deployment(plan, server)),
         budget: plan.budget.then(|| budget::budget(&plan.identity)),
         database_service: managed
@@ -57,9 +59,11 @@ mod tests {
             key_ring,
             accounts,
             admin,
+            administration,
             root_password,
             credentials,
             service,
+            administration_service,
             deployment,
             budget,
             database_service,
@@ -68,8 +72,11 @@ mod tests {
             migration,
             step: _,
         } = build(&plan);
-        assert_eq!([key_ring, accounts, admin, root_password, credentials], [const { None }; 5]);
-        assert_eq!([service, database_service], [None, None]);
+        assert_eq!(
+            [key_ring, accounts, admin, administration, root_password, credentials],
+            [const { None }; 6]
+        );
+        assert_eq!([service, administration_service, database_service], [None, None, None]);
         assert_eq!((deployment, budget, database, volume, migration), (None, None, None, None, None));
     }
 
@@ -79,9 +86,11 @@ mod tests {
             key_ring,
             accounts,
             admin,
+            administration,
             root_password,
             credentials,
             service,
+            administration_service,
             deployment,
             budget,
             database_service,
@@ -94,9 +103,11 @@ mod tests {
             key_ring.map(|child| child.metadata),
             accounts.map(|child| child.metadata),
             admin.map(|child| child.metadata),
+            administration.map(|child| child.metadata),
             root_password.map(|child| child.metadata),
             credentials.map(|child| child.metadata),
             service.map(|child| child.metadata),
+            administration_service.map(|child| child.metadata),
             deployment.map(|child| child.metadata),
             budget.map(|child| child.metadata),
             database_service.map(|child| child.metadata),
@@ -128,9 +139,11 @@ mod tests {
                 format!("market/gate-keys {manager} secrets owner none"),
                 format!("market/gate-database {manager} secrets owner none"),
                 format!("market/gate-admin {manager} secrets owner none"),
+                format!("market/gate-administration {manager} secrets owner none"),
                 format!("market/gate-mysql-root {manager} secrets owner none"),
                 format!("market/gate-credentials {manager} secrets owner uid-of-gate"),
                 format!("market/gate {manager} server owner uid-of-gate"),
+                format!("market/gate-administration {manager} server owner uid-of-gate"),
                 format!("market/gate {manager} server owner uid-of-gate"),
                 format!("market/gate {manager} server owner uid-of-gate"),
                 format!("market/gate-mysql {manager} database owner uid-of-gate"),

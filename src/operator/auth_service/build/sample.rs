@@ -27,8 +27,10 @@ pub(super) fn frozen() -> Plan {
         key_ring: None,
         accounts: None,
         admin: None,
+        administration: None,
         credentials: None,
         service: false,
+        administration_service: false,
         server: None,
         budget: false,
         managed: None,
@@ -54,6 +56,7 @@ pub(super) fn managed() -> Plan {
             ("1.password", "account-password"),
         ])),
         admin: Some(entries(&[("email", "admin@gate.market"), ("password", "admin-password")])),
+        administration: Some(entries(&[("key", "administration-key-bytes")])),
         credentials: Some(entries(&[
             ("JWT_SECRET", "key-bytes"),
             ("MYSQL_DB", "auth"),
@@ -63,6 +66,7 @@ pub(super) fn managed() -> Plan {
             ("MYSQL_USER", "as_1f2e3d4c_1"),
         ])),
         service: true,
+        administration_service: true,
         server: Some(Server {
             image: "registry.test/server:1".to_owned(),
             replicas: 2,
@@ -77,6 +81,7 @@ pub(super) fn managed() -> Plan {
             protection: LoginProtection::default(),
             invalid_token_status: None,
             tls: None,
+            administration: false,
             resources: requests("100m", "96Mi"),
             pod_labels: [].into(),
             pod_annotations: [].into(),
@@ -146,6 +151,7 @@ pub(super) fn external() -> Plan {
             },
             invalid_token_status: Some(401),
             tls: Some("door".to_owned()),
+            administration: true,
             pod_labels: [
                 ("team".to_owned(), "identity".to_owned()),
                 ("authservice.dev/name".to_owned(), "usurped".to_owned()),

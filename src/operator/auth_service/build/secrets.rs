@@ -23,6 +23,11 @@ pub(super) fn admin(plan: &Plan) -> Option<Secret> {
     retained(&plan.identity, Identity::admin, plan.admin.as_ref())
 }
 
+/// The key of administration tokens.
+pub(super) fn administration(plan: &Plan) -> Option<Secret> {
+    retained(&plan.identity, Identity::administration, plan.administration.as_ref())
+}
+
 /// The managed database's root password.
 pub(super) fn root_password(plan: &Plan) -> Option<Secret> {
     let managed = plan.managed.as_ref()?;
@@ -50,20 +55,32 @@ fn secret(metadata: ObjectMeta, Entries(entries): &Entries) -> Secret {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::sample, accounts, admin, credentials, key_ring, root_password};
+    use super::{super::sample, accounts, admin, administration, credentials, key_ring, root_password};
     use crate::api::auth_service::DeletionPolicy;
 
     #[test]
     fn secrets_under_retain_outlive_the_resource() {
         let plan = sample::managed();
-        insta::assert_yaml_snapshot!([key_ring(&plan), accounts(&plan), admin(&plan), root_password(&plan)]);
+        insta::assert_yaml_snapshot!([
+            key_ring(&plan),
+            accounts(&plan),
+            admin(&plan),
+            administration(&plan),
+            root_password(&plan)
+        ]);
     }
 
     #[test]
     fn secrets_under_delete_go_with_the_resource() {
         let mut plan = sample::managed();
         plan.identity.deletion_policy = DeletionPolicy::Delete;
-        insta::assert_yaml_snapshot!([key_ring(&plan), accounts(&plan), admin(&plan), root_password(&plan)]);
+        insta::assert_yaml_snapshot!([
+            key_ring(&plan),
+            accounts(&plan),
+            admin(&plan),
+            administration(&plan),
+            root_password(&plan)
+        ]);
     }
 
     #[test]

@@ -6,10 +6,12 @@ use k8s_openapi::{
 };
 
 use super::super::names::{Component, Identity};
-use crate::contract::{DATABASE_PORT, SERVICE_PORT};
+use crate::contract::{ADMINISTRATION_PORT, DATABASE_PORT, SERVICE_PORT};
 
 /// Name of the public port, in the Service and in the server's container.
 pub(super) const PUBLIC_PORT_NAME: &str = "http";
+/// Name of the administration port, in its Service and in the server's container.
+pub(super) const ADMINISTRATION_PORT_NAME: &str = "administration";
 /// Name of the database's port, in the Service and in the database's container.
 pub(super) const DATABASE_PORT_NAME: &str = "mysql";
 
@@ -21,6 +23,18 @@ pub(super) fn server(identity: &Identity) -> Service {
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             ..spec(identity, Component::Server, PUBLIC_PORT_NAME, SERVICE_PORT)
+        }),
+        ..Service::default()
+    }
+}
+
+/// The Service of the administration port: whoever may call the service need not reach it.
+pub(super) fn administration(identity: &Identity) -> Service {
+    Service {
+        metadata: identity.metadata(identity.administration(), Component::Server),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            ..spec(identity, Component::Server, ADMINISTRATION_PORT_NAME, ADMINISTRATION_PORT)
         }),
         ..Service::default()
     }
@@ -56,11 +70,16 @@ fn spec(identity: &Identity, component: Component, name: &str, port: u16) -> Ser
 
 #[cfg(test)]
 mod tests {
-    use super::{super::sample, database, server};
+    use super::{super::sample, administration, database, server};
 
     #[test]
     fn callers_reach_the_public_port_and_no_other() {
         insta::assert_yaml_snapshot!(server(&sample::managed().identity));
+    }
+
+    #[test]
+    fn administrators_reach_their_port_by_a_service_of_its_own() {
+        insta::assert_yaml_snapshot!(administration(&sample::managed().identity));
     }
 
     #[test]

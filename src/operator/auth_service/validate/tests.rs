@@ -1,6 +1,7 @@
 //! What is decided, as a specification.
 
 mod accounts;
+mod administration;
 mod key_ring;
 mod migration;
 mod places;
