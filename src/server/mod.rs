@@ -2,6 +2,8 @@
 
 pub mod admin_key;
 pub mod config;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod health;
 pub mod http;
 pub mod keys;

@@ -83,6 +83,12 @@ pub fn public(auth: Arc<Auth>) -> Router {
         .with_state(auth)
 }
 
+/// E-mail and password of an `Authorization` header.
+#[cfg(any(fuzzing, test))]
+pub(super) fn basic_credentials(headers: &axum::http::HeaderMap) -> Option<(String, String)> {
+    credentials::basic(headers).map(|basic| (basic.email, basic.password))
+}
+
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// A plain text without a newline at its end.
