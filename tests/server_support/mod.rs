@@ -12,13 +12,15 @@
 
 pub mod certificates;
 pub mod http;
+#[path = "../support/ports.rs"]
+mod ports;
 pub mod proxy;
 
 use std::{
     cell::{OnceCell, RefCell, RefMut},
     collections::BTreeMap,
     fs::File,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -31,6 +33,7 @@ use sqlx::{AssertSqlSafe, Column, Connection, MySqlConnection, Row};
 use tempfile::TempDir;
 
 use self::http::{Answer, get};
+pub use self::ports::free_address;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_auth-server");
 pub const JWT_SECRET: &str = "tests-only-secret-of-more-than-32-bytes";
@@ -384,11 +387,6 @@ impl Migration {
         assert!(succeeded, "{report:?}");
         report
     }
-}
-
-/// The variables of a server on free ports.
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A running `auth-server serve`; killed at the end.

@@ -14,5 +14,6 @@ pub mod node;
 pub mod normal;
 pub mod operator;
 pub mod players;
+pub mod ports;
 pub mod proxy;
 pub mod secrets;

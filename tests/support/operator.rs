@@ -12,7 +12,10 @@ use std::{
 use anyhow::Context as _;
 use tokio::process::{Child, Command};
 
-use super::cluster::{PATIENCE, Sandbox};
+use super::{
+    cluster::{PATIENCE, Sandbox},
+    ports::free_address,
+};
 
 /// A running operator. Dropping it kills it.
 pub struct Operator {
@@ -65,7 +68,7 @@ impl Operator {
     /// When the process cannot be started.
     pub fn start_with(sandbox: &Sandbox, options: &Options) -> anyhow::Result<Self> {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let ops = free_address()?;
+        let ops = free_address();
         let log = LogFile::new(number)?;
         let lease = options.lease.clone().unwrap_or_else(|| format!("operator-{number}"));
         let file = File::create(log.path())?;
@@ -177,11 +180,6 @@ impl Operator {
     pub fn log(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(self.log.path())?)
     }
-}
-
-/// A loopback address that nobody listens on.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
 /// Where an operator's log goes; the file stays for the reader of a failure.
