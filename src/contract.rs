@@ -272,6 +272,13 @@ pub mod key_ring {
     pub const SINGLE_KEY_ID: &str = "default";
     /// Fewest bytes of an HS256 key (RFC 7518 §3.2).
     pub const MIN_KEY_BYTES: usize = 32;
+
+    /// Whether a key of any length is nothing that chance would make: one byte repeated, or blank.
+    #[must_use]
+    pub fn is_blank(key: &[u8]) -> bool {
+        let first = key.first();
+        key.iter().all(|byte| Some(byte) == first) || key.iter().all(u8::is_ascii_whitespace)
+    }
     /// Fewest bytes of an RSA modulus (RFC 7518 §3.3).
     pub const MIN_MODULUS_BYTES: usize = 256;
 }

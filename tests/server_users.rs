@@ -229,6 +229,27 @@ fn faults_are_named_and_nothing_is_done() {
 }
 
 #[test]
+fn an_email_is_taken_also_where_the_column_would_hold_it_twice() {
+    for engine in Engine::all() {
+        let database = engine.fresh();
+        database.create_original();
+        database.sql().run(&format!("ALTER TABLE `{}`.user DROP INDEX email", database.name));
+        database.admin_migration().succeed();
+        database.user_done(&["create", "ann@x.io"], "secret of ann");
+        database.user_done(&["disable", "ann@x.io"], "");
+        let users = || database.user_done(&["list", "--json"], "");
+        let before = users();
+        for words in
+            [&["create", "--admin", "ann@x.io"][..], &["change", "georgio@email.com", "--email", "ann@x.io"]]
+        {
+            let (code, told) = failed(&database.user(words, "long enough"));
+            assert_eq!(code, Some(4), "{told}");
+        }
+        assert_eq!(users(), before);
+    }
+}
+
+#[test]
 fn without_our_tables_the_database_says_which_is_missing() {
     for engine in Engine::all() {
         let database = engine.fresh();

@@ -22,7 +22,7 @@ pub use self::{
     source::{Environment, Fault, Faults},
     tls::TlsFiles,
 };
-use super::{passwords::NewPasswords, tokens::is_blank};
+use super::passwords::NewPasswords;
 use crate::contract::{self, BootstrapUser, env, key_ring};
 
 /// Where the signing keys come from.
@@ -322,7 +322,7 @@ fn keys(environment: &Environment, faults: &mut Faults) -> Option<Keys> {
                 );
                 return None;
             }
-            if is_blank(bytes) {
+            if key_ring::is_blank(bytes) {
                 faults.add(
                     env::JWT_SECRET,
                     "is one byte repeated or blank",
@@ -345,14 +345,16 @@ fn keys(environment: &Environment, faults: &mut Faults) -> Option<Keys> {
 
 fn token_ttl(environment: &Environment, faults: &mut Faults) -> Duration {
     const DAY: Duration = Duration::from_hours(24);
+    // What ended a user's tokens is forgotten after as long.
+    const LONGEST: Duration = Duration::from_hours(8784);
     let Some(value) = environment.text(env::TOKEN_TTL, faults) else { return DAY };
     match duration::parse(&value) {
-        Some(ttl) if ttl >= Duration::from_secs(1) && ttl <= 3650 * DAY => ttl,
+        Some(ttl) if ttl >= Duration::from_secs(1) && ttl <= LONGEST => ttl,
         _ => {
             faults.add(
                 env::TOKEN_TTL,
                 format!("{value:?} is no lifetime"),
-                "use a duration from 1s to 87600h, such as 24h or 1h30m",
+                "use a duration from 1s to 8784h, such as 24h or 1h30m",
             );
             DAY
         }

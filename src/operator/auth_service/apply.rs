@@ -116,6 +116,8 @@ impl Writer<'_> {
         let accounts = accounts.map(|accounts| if admin.is_err() { not_issued(accounts) } else { accounts });
         let accounts = self.secret(accounts, observed.accounts.as_ref(), Keeping::WriteOnce).await;
         let key_ring = self.secret(key_ring, observed.key_ring.as_ref(), Keeping::WriteOnce).await;
+        // While the port is closed its Secret is merely kept.
+        let opens_administration = administration_service.is_some();
         let administration =
             self.secret(administration, observed.administration.as_ref(), Keeping::WriteOnce).await;
         let stored = accounts.is_ok() && key_ring.is_ok();
@@ -131,7 +133,7 @@ impl Writer<'_> {
         let volume = self.grow(volume, observed.volume.as_ref()).await;
         let migration = migration.filter(|_| stored && root_password.is_ok() && admin.is_ok());
         let migration = self.job(migration, observed, deleted).await;
-        let mountable = stored && administration.is_ok();
+        let mountable = stored && (administration.is_ok() || !opens_administration);
         let deployment = self.object(deployment.filter(|_| mountable), observed.deployment.as_ref()).await;
         let budget = self.object(budget, observed.budget.as_ref()).await;
         Resources {

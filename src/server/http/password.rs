@@ -6,8 +6,10 @@ use axum::{
     body::Body,
     extract::State,
     http::{
-        HeaderMap, HeaderValue, Request, StatusCode,
+        HeaderValue, Request, StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN},
+        request::Parts,
+        uri::Authority,
     },
     response::{IntoResponse, Response},
 };
@@ -143,7 +145,7 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body::read(body).await?;
     let given = credentials::basic(&head.headers).ok_or(AuthenticationError::MissingCredentials)?;
-    let new = wanted(&head.headers, &body)?;
+    let new = wanted(&head, &body)?;
     auth.passwords.new.check(new.as_bytes())?;
     let user = authenticate(auth, &head, given, &mut attempt.user_id).await?;
     may_change(auth, &user)?;
@@ -165,15 +167,15 @@ fn may_change(auth: &Auth, user: &UserRow) -> Result<(), PasswordError> {
 }
 
 /// The password that the body asks for.
-fn wanted(headers: &HeaderMap, body: &[u8]) -> Result<String, PasswordError> {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn wanted(head: &Parts, body: &[u8]) -> Result<String, PasswordError> {
+    let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     if media_type.eq_ignore_ascii_case("application/json") {
         let NewPassword { password } = serde_json::from_slice(body).map_err(|_| PasswordError::Body)?;
         return Ok(password);
     }
     if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        if is_foreign(headers) {
+        if is_foreign(head) {
             return Err(PasswordError::ForeignForm);
         }
         let mut fields = form_urlencoded::parse(body);
@@ -187,19 +189,31 @@ fn wanted(headers: &HeaderMap, body: &[u8]) -> Result<String, PasswordError> {
 
 /// Whether a browser sent this for a page of another site: it adds the credentials it remembers to
 /// forms of anybody, while JSON it sends across sites only after asking.
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return false };
+fn is_foreign(head: &Parts) -> bool {
+    let Some(origin) = head.headers.get(ORIGIN) else { return false };
     let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
-    authority.is_none() || authority != headers.get(HOST).and_then(|host| host.to_str().ok())
+    // HTTP/2 names the host in the request's own line (RFC 9113 §8.3.1).
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    authority.is_none() || authority != host.or_else(|| head.uri.authority().map(Authority::as_str))
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
+    fn head(uri: &str, headers: &[(HeaderName, &str)]) -> Parts {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
     fn asked(media_type: &str, body: &str) -> Result<String, String> {
-        let headers = [(CONTENT_TYPE, HeaderValue::from_str(media_type).unwrap())].into_iter().collect();
-        wanted(&headers, body.as_bytes()).map_err(|error| error.to_string())
+        let head = head("/password", &[(CONTENT_TYPE, media_type)]);
+        wanted(&head, body.as_bytes()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -223,15 +237,19 @@ mod tests {
             assert_eq!(asked(media_type, body), Err(BODY.to_owned()), "{body}");
         }
         let browser = |origin: &str, media_type: &str, body: &str| {
-            let value = |text: &str| HeaderValue::from_str(text).unwrap();
-            let headers =
-                [(CONTENT_TYPE, value(media_type)), (ORIGIN, value(origin)), (HOST, value("auth.test:5000"))];
-            wanted(&headers.into_iter().collect(), body.as_bytes()).map_err(|error| error.to_string())
+            let headers = [(CONTENT_TYPE, media_type), (ORIGIN, origin), (HOST, "auth.test:5000")];
+            wanted(&head("/password", &headers), body.as_bytes()).map_err(|error| error.to_string())
+        };
+        let over_http_2 = |origin: &str| {
+            let head = head("https://auth.test:5000/password", &[(CONTENT_TYPE, FORM), (ORIGIN, origin)]);
+            wanted(&head, b"password=a").map_err(|error| error.to_string())
         };
         let foreign = Err("A form of another site cannot change a password".to_owned());
         assert_eq!(browser("http://auth.test:5000", FORM, "password=a"), Ok("a".to_owned()));
         assert_eq!(browser("http://evil.test", FORM, "password=a"), foreign);
         assert_eq!(browser("null", FORM, "password=a"), foreign);
+        assert_eq!(over_http_2("https://auth.test:5000"), Ok("a".to_owned()));
+        assert_eq!(over_http_2("https://evil.test"), foreign);
         assert_eq!(browser("http://shop.test", JSON, r#"{"password":"a"}"#), Ok("a".to_owned()));
         let refused = "Content-Type must be application/json or application/x-www-form-urlencoded";
         assert_eq!(asked("text/plain", "password=a"), Err(refused.to_owned()));

@@ -21,12 +21,8 @@ use secrecy::ExposeSecret;
 pub(super) const ROW_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// What the server writes besides passwords: who may no longer, and what has ended.
-const WRITTEN: [(&str, &str); 4] = [
-    ("INSERT", schema::ACCESS_TABLE),
-    ("UPDATE", schema::ACCESS_TABLE),
-    ("INSERT", schema::REVOKED_TABLE),
-    ("DELETE", schema::REVOKED_TABLE),
-];
+const WRITTEN: [(&str, &str); 3] =
+    [("INSERT", schema::ACCESS_TABLE), ("UPDATE", schema::ACCESS_TABLE), ("INSERT", schema::REVOKED_TABLE)];
 
 /// The server's account as a login with it showed.
 enum ServerAccount {
@@ -160,16 +156,24 @@ impl Run<'_> {
         }
         let tables =
             schema::existing_tables(connection, database).await.map_err(|error| explain.error(error))?;
+        let lacks = |right: &str, table: &str| {
+            tables.iter().any(|name| name.eq_ignore_ascii_case(table))
+                && rights.lacks_on(right, database, table)
+        };
         let lacking: Vec<String> = WRITTEN
             .into_iter()
-            .filter(|(_, table)| tables.iter().any(|name| name.eq_ignore_ascii_case(table)))
-            .filter(|(right, table)| rights.lacks_on(right, database, table))
+            .filter(|(right, table)| lacks(right, table))
             .map(|(right, table)| format!("{right} on table {table}"))
             .collect();
         if !lacking.is_empty() {
             self.limited(format!(
                 "logout and changes of passwords: account {user} lacks {}",
                 lacking.join(" and ")
+            ));
+        } else if lacks("DELETE", schema::REVOKED_TABLE) {
+            self.limited(format!(
+                "deletion of expired revocations: account {user} lacks DELETE on table {}",
+                schema::REVOKED_TABLE
             ));
         }
         Ok(())

@@ -152,15 +152,16 @@ impl List {
 impl Users {
     /// Says whether there was room.
     fn add(&mut self, user: &Entry) -> bool {
-        let Entry::User { id, generation, disabled, deleted, names } = user else { return true };
+        let Entry::User { id, generation, disabled, deleted, present, former } = user else { return true };
         if self.by_id.len() >= MAX_USERS && !self.by_id.contains_key(id) {
             return false;
         }
         let standing = Standing { generation: *generation, barred: *disabled || *deleted };
         self.by_id.insert(*id, standing);
-        // The name of a deleted user may be another's now; what happened later counts for both.
-        let named = Standing { barred: *disabled, ..standing };
-        for name in names {
+        // A former name may be another's now, whose later tokens are good; what happened later counts.
+        let former = former.iter().map(|name| (name, false));
+        for (name, barred) in former.chain(present.iter().map(|name| (name, *disabled))) {
+            let named = Standing { barred, ..standing };
             let known = self.by_name.entry(key(&Fingerprint::of_username(name))).or_insert(named);
             if known.generation <= named.generation {
                 *known = named;
@@ -236,7 +237,8 @@ mod tests {
             generation,
             disabled: false,
             deleted: false,
-            names: vec!["ann@example.org".to_owned()],
+            present: Some("ann@example.org".to_owned()),
+            former: vec!["anna@example.org".to_owned()],
         }
     }
 
@@ -267,7 +269,9 @@ mod tests {
         let named = |name: &str, issued_at| {
             list.ends(&token(1, Holder::Username(Fingerprint::of_username(name)), issued_at))
         };
-        assert!(named("ann@example.org", Some(SECOND)) && !named("ann@example.org", Some(SECOND + 1)));
+        for name in ["ann@example.org", "anna@example.org"] {
+            assert!(named(name, Some(SECOND)) && !named(name, Some(SECOND + 1)), "{name}");
+        }
         assert!(!named("bob@example.org", Some(SECOND)));
         assert!(!list.ends(&token(1, Holder::Unknown, None)));
     }
@@ -275,10 +279,12 @@ mod tests {
     #[test]
     fn a_user_who_is_disabled_or_deleted_has_no_good_token_until_let_in_again() {
         let list = List::default();
-        let with = |disabled, deleted| {
-            let Entry::User { id, names, .. } = ann(8) else { unreachable!() };
+        let with = |disabled: bool, deleted: bool| {
+            let Entry::User { id, present, former, .. } = ann(8) else { unreachable!() };
             *write(&list.users) = Users::default();
-            write(&list.users).add(&Entry::User { id, generation: 8, disabled, deleted, names });
+            let present = present.filter(|_| !deleted);
+            let former = [former, vec!["ann@example.org".to_owned()]].concat();
+            write(&list.users).add(&Entry::User { id, generation: 8, disabled, deleted, present, former });
             let ends = |holder| list.ends(&token(1, holder, Some(SECOND)));
             let named = ends(Holder::Username(Fingerprint::of_username("ann@example.org")));
             (

@@ -23,6 +23,8 @@ use super::{
 
 /// Between two reads of everything. Those between read what changed within the last ten minutes.
 const FULL_PERIOD: Duration = Duration::from_mins(10);
+/// Least time between two reads that were asked for.
+const LEAST_PAUSE: Duration = Duration::from_millis(500);
 /// Under [`WithoutRevocations::Refuse`] a list older than this and six lags is too old.
 const LEAST_BOUND: Duration = Duration::from_mins(1);
 
@@ -137,11 +139,13 @@ impl Revocations {
     /// Reads again and again. Without tables of ours there is nothing to read until they appear.
     pub async fn follow(&self, store: &Store) {
         loop {
-            let pause = self.policy.lag.mul_f64(rand::random_range(0.8..1.0));
+            let pause = self.policy.lag.mul_f64(rand::random_range(0.8..1.0)).saturating_sub(LEAST_PAUSE);
             let _ = tokio::time::timeout(pause, self.wanted.notified()).await;
             if store.has_ours() {
                 self.tell(&self.read().await);
             }
+            // However many changes this pod makes, it reads them together.
+            tokio::time::sleep(LEAST_PAUSE).await;
         }
     }
 
@@ -156,14 +160,14 @@ impl Revocations {
         if source.last_full.is_none_or(|last| last.elapsed() >= FULL_PERIOD) {
             self.list.replace(&mut source.reader, unix_now()).await?;
             source.last_full = Some(start);
-            // Rows that have expired hurt nobody.
-            if let Err(error) = source.reader.prune().await {
-                tracing::debug!(%error, "expired revocations are still in the database");
-            }
         } else {
             self.list.add_recent(&mut source.reader, unix_now()).await?;
         }
         self.set(State::Read(start));
+        // Rows that have expired hurt nobody, so the list never waits for more than one page of them.
+        if let Err(error) = source.reader.prune().await {
+            tracing::debug!(%error, "expired revocations are still in the database");
+        }
         Ok(())
     }
 

@@ -44,6 +44,8 @@ impl Watch {
     }
 }
 
+const READABLE: &str = "SELECT expires_at FROM `authservice_revoked_token` LIMIT 0";
+
 /// The outer error means a broken connection, the inner one an answer we do not like.
 async fn look(connection: &mut MySqlConnection) -> Result<Result<Seen, StoreError>, sqlx::Error> {
     let version = match sqlx::query("SELECT VERSION()").fetch_one(&mut *connection).await {
@@ -62,6 +64,12 @@ async fn look(connection: &mut MySqlConnection) -> Result<Result<Seen, StoreErro
     let lookup = if schema_version > 0 { super::LOOKUP } else { super::LOOKUP_WITHOUT_OURS };
     if let Err(error) = sqlx::query(lookup).bind("").fetch_all(&mut *connection).await
         && !super::cannot_be_in_the_column(&error)
+    {
+        return Ok(Err(error.into()));
+    }
+    // A pod that cannot read what other pods end would go on with it for ever.
+    if schema_version > 0
+        && let Err(error) = sqlx::query(READABLE).fetch_all(&mut *connection).await
     {
         return Ok(Err(error.into()));
     }

@@ -85,8 +85,9 @@ fn meaning(number: u16) -> DatabaseFault {
         }
         1044 | 1142 | 1143 | 1227 | 1370 | 1403 | 1410 | 1419 => DatabaseFault::GrantMissing,
         1049 | 1146 => DatabaseFault::SchemaMissing,
-        // No such column, or one that cannot hold the value.
-        1054 | 1366 | 1406 => DatabaseFault::SchemaIncompatible,
+        // No such column, one that cannot hold the value, one that asks for a value of its own, or a rule
+        // that the row breaks.
+        1048 | 1054 | 1364 | 1366 | 1406 | 3819 | 4025 => DatabaseFault::SchemaIncompatible,
         // Too many connections, shutting down, connection lost.
         1040 | 1053 | 1077 | 1079 | 1080 | 1152..=1161 | 1203 | 1226 | 1927 | 4031 => {
             DatabaseFault::DatabaseUnreachable

@@ -196,16 +196,24 @@ impl Store {
     /// # Errors
     /// The database cannot answer.
     pub async fn find(&self, email: &str) -> Result<Option<UserRow>, StoreError> {
-        let rows = within(ANSWER_TIMEOUT, async {
-            match sqlx::query(LOOKUP).bind(email).fetch_all(&self.pool).await {
-                Err(error) if is_without_ours(&error) && !self.ours_seen.load(Ordering::Relaxed) => {
-                    found(sqlx::query(LOOKUP_WITHOUT_OURS).bind(email).fetch_all(&self.pool).await)
+        let looked = tokio::time::timeout(ANSWER_TIMEOUT, self.rows(email)).await;
+        exactly(&looked.unwrap_or_else(|_| Err(StoreError::timed_out(ANSWER_TIMEOUT)))?, email)
+    }
+
+    /// Rows whose e-mail the column's collation takes for this one.
+    async fn rows(&self, email: &str) -> Result<Vec<MySqlRow>, StoreError> {
+        match sqlx::query(LOOKUP).bind(email).fetch_all(&self.pool).await {
+            Err(error) if is_without_ours(&error) && !self.has_ours() => {
+                let mut connection = self.pool.acquire().await?;
+                // Where some of our tables are, users are what these say: one that is missing is a fault.
+                if check::schema_version(&mut connection).await? > 0 {
+                    return Err(error.into());
                 }
-                result => found(result),
+                let rows = sqlx::query(LOOKUP_WITHOUT_OURS).bind(email).fetch_all(&mut *connection).await;
+                Ok(found(rows)?)
             }
-        })
-        .await?;
-        exactly(&rows, email)
+            result => Ok(found(result)?),
+        }
     }
 
     /// Replaces a stored password, provided it is still the one that was verified. Says whether it was.

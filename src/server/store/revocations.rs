@@ -13,8 +13,8 @@ use crate::server::{config::Database, tokens::Fingerprint};
 /// Rows read by one statement.
 const PAGE: usize = 5_000;
 
-/// A user that has an entry of ours. The row in `user` may be gone; its present e-mail and the one at
-/// the last change both name the user in tokens that carry no id.
+/// A user that has an entry of ours. The row in `user` may be gone; its present e-mail and those at
+/// earlier changes name the user in tokens that carry no id.
 macro_rules! standings {
     ($where:literal) => {
         concat!(
@@ -47,9 +47,13 @@ const PRUNE: &str = "DELETE FROM `authservice_revoked_token` WHERE expires_at < 
 const REVOKE: &str = "INSERT INTO `authservice_revoked_token` (token_hash, expires_at) VALUES (?, ?) \
      ON DUPLICATE KEY UPDATE expires_at = expires_at";
 /// A generation is at least the second it was raised in, so that it also says of tokens that carry
-/// none whether they are older, and a database restored from a dump hands none out twice.
+/// none whether they are older, and a database restored from a dump hands none out twice. Names are added
+/// line by line: tokens without an id carry the one of their time. No login name holds a line's end.
 pub(super) const RAISE: &str = "INSERT INTO `authservice_access` (user_id, generation, username) VALUES (?, UNIX_TIMESTAMP(), ?) \
-     ON DUPLICATE KEY UPDATE generation = GREATEST(generation + 1, UNIX_TIMESTAMP()), username = VALUES(username)";
+     ON DUPLICATE KEY UPDATE generation = GREATEST(generation + 1, UNIX_TIMESTAMP()), \
+     username = CASE WHEN username IS NULL THEN VALUES(username) \
+     WHEN LOCATE(CONCAT('\n', VALUES(username), '\n'), CONCAT('\n', username, '\n')) > 0 THEN username \
+     ELSE RIGHT(CONCAT(username, '\n', VALUES(username)), 16000) END";
 
 /// What is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +71,10 @@ pub enum Entry {
         disabled: bool,
         /// The row in `user` is gone.
         deleted: bool,
-        /// What the user is or was called.
-        names: Vec<String>,
+        /// What the user is called, unless the row is gone.
+        present: Option<String>,
+        /// What the user was called at each change.
+        former: Vec<String>,
     },
     /// The id of a row in `user`, in ascending order.
     Exists(i64),
@@ -128,13 +134,13 @@ impl Reader {
         Ok(())
     }
 
-    /// Deletes entries of tokens that have long expired.
+    /// Deletes entries of tokens that have long expired, a page of them.
     ///
     /// # Errors
     /// The database cannot or will not.
     pub async fn prune(&mut self) -> Result<(), StoreError> {
         let mut open = self.0.take().await?;
-        while within(TIMEOUT, sqlx::query(PRUNE).execute(&mut open.connection)).await?.rows_affected() > 0 {}
+        within(TIMEOUT, sqlx::query(PRUNE).execute(&mut open.connection)).await?;
         self.0.keep(open);
         Ok(())
     }
@@ -197,19 +203,19 @@ fn token(row: &MySqlRow) -> Result<Entry, sqlx::Error> {
 
 fn user(row: &MySqlRow) -> Result<Entry, sqlx::Error> {
     let is_set = |column| row.try_get::<i64, _>(column).map(|value| value != 0);
-    let mut names = Vec::new();
-    for column in [4, 5] {
-        // A name that is not UTF-8 is in no token.
-        let name = row.try_get_unchecked::<Option<Vec<u8>>, _>(column)?;
-        names.extend(name.and_then(|name| String::from_utf8(name).ok()));
-    }
-    names.dedup();
+    // A name that is not UTF-8 is in no token.
+    let text = |column| {
+        let bytes = row.try_get_unchecked::<Option<Vec<u8>>, _>(column)?;
+        Ok::<_, sqlx::Error>(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
+    };
+    let former = text(4)?.unwrap_or_default();
     Ok(Entry::User {
         id: row.try_get(0)?,
         generation: row.try_get(2)?,
         disabled: is_set(1)?,
         deleted: is_set(3)?,
-        names,
+        present: text(5)?,
+        former: former.lines().map(str::to_owned).collect(),
     })
 }
 

@@ -86,6 +86,11 @@ pub(crate) async fn insert<E: From<sqlx::Error> + From<StoreError>>(
     admin: Option<bool>,
 ) -> Result<Option<i64>, E> {
     let mut transaction = connection.begin().await?;
+    // The column of an adopted table need not be unique.
+    if find_id(&mut transaction, email).await?.is_some() {
+        transaction.rollback().await?;
+        return Ok(None);
+    }
     let inserted = sqlx::query("INSERT INTO `user` (email, password) VALUES (?, ?)")
         .bind(email)
         .bind(hash)
@@ -124,6 +129,10 @@ pub(crate) async fn change(
 ) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
     if let Some(email) = &change.email {
+        if find_id(&mut transaction, email).await?.is_some_and(|id| id != user.id) {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
         let update = sqlx::query("UPDATE `user` SET email = ? WHERE id = ?").bind(email).bind(user.id);
         match update.execute(&mut *transaction).await {
             Ok(_) => {}

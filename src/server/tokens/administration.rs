@@ -13,7 +13,10 @@ use super::{
     compact::Compact,
     sign,
 };
-use crate::contract::{ADMINISTRATION_AUDIENCE, key_ring::MIN_KEY_BYTES};
+use crate::contract::{
+    ADMINISTRATION_AUDIENCE,
+    key_ring::{MIN_KEY_BYTES, is_blank},
+};
 
 /// Longest time from `iat` to `exp`, in seconds: nothing ends such a token earlier.
 pub const LONGEST_SECONDS: u64 = 3600;
@@ -98,12 +101,6 @@ impl AdminKey {
         }
         Ok(claims.sub.map(Cow::into_owned))
     }
-}
-
-/// Whether a key is nothing that chance would make.
-pub(in crate::server) fn is_blank(secret: &[u8]) -> bool {
-    let first = secret.first();
-    secret.iter().all(|byte| Some(byte) == first) || secret.iter().all(u8::is_ascii_whitespace)
 }
 
 #[cfg(test)]

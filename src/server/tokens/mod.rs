@@ -15,7 +15,7 @@ use std::{borrow::Cow, fmt};
 use jsonwebtoken::{Algorithm, crypto};
 use rand::Rng;
 
-pub(in crate::server) use self::{administration::is_blank, compact::present};
+pub(in crate::server) use self::compact::present;
 pub use self::{
     administration::{AdminKey, AdminKeyError, LONGEST_SECONDS},
     folder::{FolderError, read_folder},

@@ -11,7 +11,7 @@ use crate::server::{
     config::{self, PasswordPolicy, UserConfig},
     limiter,
     migrate::Explain,
-    passwords::{LegacyFormats, NewPasswords},
+    passwords::{LegacyFormats, MAX_MEMORY_KIB, NewPasswords},
     store::{self, Store, StoreError, UserRow, close, connect, users},
 };
 
@@ -66,7 +66,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Change e-mail or admin flag; tokens that say otherwise end.
+    /// Change e-mail or admin flag; every token of the user ends.
     #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
     Change {
         /// E-mail, as stored.
@@ -175,7 +175,7 @@ fn prepare(command: Command, policy: &PasswordPolicy) -> Result<Prepared, UserEr
         Command::Import { email, admin, hash } => {
             let email = login_name(email)?;
             let hash = input::secret(&hash, "hash")?.trim().to_owned();
-            check_hash(&hash, policy)?;
+            check_hash(&hash, policy, MAX_MEMORY_KIB)?;
             Ok(Prepared::Insert { email, admin, hash })
         }
         Command::List { limit, after, json } => Ok(Prepared::List { limit, after, json }),
@@ -227,7 +227,7 @@ async fn carry_out(
         }
         Prepared::List { limit, after, json } => {
             let (rows, next) = page(connection, after, limit).await?;
-            let rows = output::shown(&rows, passwords.legacy);
+            let rows = output::shown(&rows, passwords.legacy, MAX_MEMORY_KIB);
             Ok(if json { output::json(&rows) } else { output::table(&rows, next.is_some()) })
         }
         Prepared::Unlock { email } => Ok(unlock(database, &email).await?),
@@ -246,7 +246,7 @@ async fn act(
 ) -> Result<String, Failure> {
     let done = match action {
         Action::Get { json } => {
-            let shown = output::shown(std::slice::from_ref(user), accepted);
+            let shown = output::shown(std::slice::from_ref(user), accepted, MAX_MEMORY_KIB);
             return Ok(if json { output::json(&shown[0]) } else { output::table(&shown, false) });
         }
         Action::Change(wanted, done) => {

@@ -12,7 +12,7 @@ pub(super) use super::store::users::Change;
 use super::{
     config::{LOGIN_NAME_CURE, PasswordPolicy, is_login_name},
     limiter::UnlockError,
-    passwords::{MAX_MEMORY_KIB, Refused, Stored, Unusable},
+    passwords::{Refused, Stored, Unusable},
     store::{StoreError, UserRow, users},
 };
 use crate::contract::LegacyFormat;
@@ -103,9 +103,9 @@ pub(super) fn login_name(email: String) -> Result<String, UserError> {
     if is_login_name(&email) { Ok(email) } else { Err(UserError::Email(email)) }
 }
 
-/// Whether the hash logs its user in.
-pub(super) fn check_hash(hash: &str, policy: &PasswordPolicy) -> Result<(), UserError> {
-    match Stored::parse(hash, policy.legacy, MAX_MEMORY_KIB) {
+/// Whether the hash logs its user in, where one may take `most_kib` of memory.
+pub(super) fn check_hash(hash: &str, policy: &PasswordPolicy, most_kib: u32) -> Result<(), UserError> {
+    match Stored::parse(hash, policy.legacy, most_kib) {
         Ok(Stored::Hash(_)) => Ok(()),
         Err(Unusable::NotAccepted(format)) if format != LegacyFormat::Plaintext => {
             Err(UserError::Format(format.name()))

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::server::{
-    passwords::{LegacyFormats, MAX_MEMORY_KIB, Stored, Unusable},
+    passwords::{LegacyFormats, Stored, Unusable},
     store::UserRow,
 };
 
@@ -27,8 +27,8 @@ pub(in crate::server) struct Shown<'a> {
     password: &'static str,
 }
 
-/// Users, where stored passwords of these formats are accepted.
-pub(in crate::server) fn shown(users: &[UserRow], accepted: LegacyFormats) -> Vec<Shown<'_>> {
+/// Users, where stored passwords of these formats are accepted and a hash may take `most_kib` of memory.
+pub(in crate::server) fn shown(users: &[UserRow], accepted: LegacyFormats, most_kib: u32) -> Vec<Shown<'_>> {
     users
         .iter()
         .map(|user| Shown {
@@ -36,14 +36,14 @@ pub(in crate::server) fn shown(users: &[UserRow], accepted: LegacyFormats) -> Ve
             email: &user.email,
             admin: user.admin,
             disabled: user.disabled,
-            password: form(&user.password, accepted),
+            password: form(&user.password, accepted, most_kib),
         })
         .collect()
 }
 
 /// The form of a stored password that some password matches, or `unusable`.
-fn form(stored: &str, accepted: LegacyFormats) -> &'static str {
-    let parse = |accepted| Stored::parse(stored, accepted, MAX_MEMORY_KIB);
+fn form(stored: &str, accepted: LegacyFormats, most_kib: u32) -> &'static str {
+    let parse = |accepted| Stored::parse(stored, accepted, most_kib);
     match (parse(accepted), parse(LegacyFormats::default())) {
         (Err(_), _) => "unusable",
         (Ok(_), Err(Unusable::NotAccepted(format))) => format.name(),
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use crate::{
         contract::LegacyFormat,
-        server::passwords::{Argon2id, NewPasswords},
+        server::passwords::{Argon2id, MAX_MEMORY_KIB, NewPasswords},
     };
 
     fn user(id: i64, email: &str, password: &str) -> UserRow {
@@ -98,7 +98,7 @@ mod tests {
     fn users_are_shown_without_their_passwords() {
         let users = [user(1, "ann@x.io", "Admin123"), user(2, "b\u{1b}[2J@x.io", "$argon2id$broken")];
         let plaintext = [LegacyFormat::Plaintext].into_iter().collect();
-        let users = shown(&users, plaintext);
+        let users = shown(&users, plaintext, MAX_MEMORY_KIB);
         assert_eq!(
             table(&users, true),
             "ID         ADMIN  DISABLED  PASSWORD   EMAIL\n\
@@ -119,12 +119,12 @@ mod tests {
         let bcrypt = "$2b$04$abcdefghijklmnopqrstuuWWvCmPbMTTW9ITeRjD6bVQ6OjPmM2Dm";
         let all = LegacyFormat::ALL.into_iter().collect();
         assert_eq!(
-            [hash.as_str(), bcrypt, "plain", ""].map(|stored| form(stored, all)),
+            [hash.as_str(), bcrypt, "plain", ""].map(|stored| form(stored, all, MAX_MEMORY_KIB)),
             ["argon2", "bcrypt", "plaintext", "unusable"]
         );
         let none = LegacyFormats::default();
         assert_eq!(
-            [hash.as_str(), bcrypt, "plain"].map(|stored| form(stored, none)),
+            [hash.as_str(), bcrypt, "plain"].map(|stored| form(stored, none, MAX_MEMORY_KIB)),
             ["argon2", "unusable", "unusable"]
         );
     }

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 
 use super::{Inputs, data};
 use crate::{
-    contract::key_ring::MIN_KEY_BYTES,
+    contract::key_ring::{MIN_KEY_BYTES, is_blank},
     operator::auth_service::{
         claim::{Owner, Slot, claim, owner},
         names::entry,
@@ -65,12 +65,15 @@ fn entries(
     let key = entries
         .entry(entry::KEY.to_owned())
         .or_insert_with(|| inputs.fresh.administration_key.clone().into_bytes());
-    if key.len() < MIN_KEY_BYTES {
-        let fault = format!(
-            "holds {} bytes under key {}; HS256 needs at least {MIN_KEY_BYTES}: delete the Secret, and another is made",
-            key.len(),
-            entry::KEY
-        );
+    // As the server takes it, which starts with no other.
+    let key = key.strip_suffix(b"\n").unwrap_or(key);
+    let fault = if key.len() < MIN_KEY_BYTES {
+        Some(format!("{} bytes under key {}; HS256 needs at least {MIN_KEY_BYTES}", key.len(), entry::KEY))
+    } else {
+        is_blank(key).then(|| format!("one byte repeated, or blanks, under key {}", entry::KEY))
+    };
+    if let Some(fault) = fault {
+        let fault = format!("holds {fault}: delete the Secret, and another is made");
         refusals.push(Refusal::secret_invalid("administration", &inputs.identity.administration(), &fault));
         return None;
     }

@@ -128,7 +128,7 @@ pub(super) async fn list(
         }
     })
     .await?;
-    let users = users::output::shown(&rows, auth.passwords.legacy);
+    let users = users::output::shown(&rows, auth.passwords.legacy, auth.pool.most_kib());
     Ok(answered(StatusCode::OK, &Page { users, next }))
 }
 
@@ -287,7 +287,9 @@ async fn act(auth: &Auth, action: Action, path: PathId, request: Request<Body>) 
             Ok(())
         })
         .await?;
-        auth.revocations.read_soon();
+        if action != Action::Unlock {
+            auth.revocations.read_soon();
+        }
         Ok(StatusCode::NO_CONTENT)
     };
     told(action, user_id, done.await)
@@ -306,7 +308,8 @@ async fn hash(
             Err(Problem::new(StatusCode::BAD_REQUEST, detail))
         }
         (None, Some(hash)) => {
-            users::check_hash(&hash, &auth.passwords).map_err(|error| told_by(auth, error))?;
+            users::check_hash(&hash, &auth.passwords, auth.pool.most_kib())
+                .map_err(|error| told_by(auth, error))?;
             Ok(Some(hash))
         }
         (Some(password), None) => {
@@ -335,7 +338,7 @@ async fn timely<T>(auth: &Auth, work: impl Future<Output = Result<T, Failure>>) 
 }
 
 fn shown(auth: &Auth, status: StatusCode, user: &UserRow) -> Response {
-    let users = users::output::shown(std::slice::from_ref(user), auth.passwords.legacy);
+    let users = users::output::shown(std::slice::from_ref(user), auth.passwords.legacy, auth.pool.most_kib());
     users.first().map_or_else(|| status.into_response(), |user| answered(status, user))
 }
 
