@@ -9,12 +9,10 @@ use kube::api::DeleteParams;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use support::{
-    clients::{admin, exec, start_client},
+    clients::{self, CLIENT, Caller, admin, exec, start_client},
     cluster::Sandbox,
     node::{eventually, on_node, pods, restarts},
 };
-
-const CLIENT: &str = "client";
 
 /// A certificate that is its own authority, as entries of a Secret of type `kubernetes.io/tls`.
 fn certificate(names: &[String]) -> anyhow::Result<(Value, String)> {
@@ -30,8 +28,8 @@ async fn trust(sandbox: &Sandbox, certificate: &str) -> anyhow::Result<()> {
 }
 
 async fn curl(sandbox: &Sandbox, arguments: &[&str]) -> anyhow::Result<String> {
-    let fixed = ["curl", "--silent", "--show-error", "--fail-with-body", "--cacert", "/tmp/ca.pem"];
-    exec(sandbox, CLIENT, &[&fixed, arguments].concat(), "").await
+    let fixed = ["--silent", "--show-error", "--fail-with-body", "--cacert", "/tmp/ca.pem"];
+    clients::curl(Caller::Pod(sandbox), &[&fixed, arguments].concat()).await
 }
 
 async fn auth_server(sandbox: &Sandbox, words: &[&str], input: &str) -> anyhow::Result<String> {

@@ -9,13 +9,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use server_support::{Engine, JWT_SECRET, Server, ask, eventually, http, program};
-
-const KEYS: [(&str, &str, &str); 3] = [
-    ("ES256", "es256.es256.pem", include_str!("../src/server/tokens/testdata/es256.pem")),
-    ("EdDSA", "eddsa.eddsa.pem", include_str!("../src/server/tokens/testdata/eddsa.pem")),
-    ("RS256", "rs256.rs256.pem", include_str!("../src/server/tokens/testdata/rs256.pem")),
-];
+use server_support::{
+    Engine, JWT_SECRET, Server, ask, eventually,
+    key_files::{KEYS, published, ring},
+    program,
+};
 
 /// The programs among the tests' clients that ask a library of another language.
 fn libraries() -> [(&'static str, Vec<&'static str>); 2] {
@@ -68,14 +66,11 @@ fn libraries_of_other_languages_verify_by_the_published_keys() {
     let database = Engine::mariadb().fresh();
     database.admin_migration().user("ann@x.io", true, Some("a long secret")).succeed();
     for (algorithm, entry, pem) in KEYS {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(entry), pem).unwrap();
         let signs = format!("{}.signs", algorithm.to_lowercase());
-        std::fs::write(folder.path().join(signs), "2020-01-01T00:00:00Z").unwrap();
+        let folder = ring(&[(entry, pem), (&signs, "2020-01-01T00:00:00Z")]);
         let server = database.serve(&[("KEY_RING_DIR", folder.path().to_str().unwrap())]);
         let token = server.token("ann@x.io", "a long secret");
-        let published = http::call(server.public, "GET", "/.well-known/jwks.json", &[]).unwrap().body;
-        let published: Value = serde_json::from_str(&published).unwrap();
+        let published = published(&server);
         for (name, words) in libraries() {
             let found = library(&words, &json!({"token": token, "jwks": published}));
             assert_eq!(found, Ok(claims(&server, &token)), "{name} with {algorithm}");
@@ -140,7 +135,6 @@ fn slow_headers_bodies_and_readers_hold_nobody_up() {
     }
     assert!(calls > 100, "{calls} calls of /validate meanwhile, the longest {longest:?}");
     eventually("every slow connection has ended", Duration::from_secs(20), || {
-        let metrics = http::get(server.ops, "/metrics").unwrap().body;
-        metrics.contains("authservice_connections 0\n")
+        server.metric("authservice_connections") == 0
     });
 }

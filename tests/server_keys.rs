@@ -6,35 +6,16 @@ mod server_support;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use server_support::{Database, Engine, eventually, http, python};
-
-const KEYS: [(&str, &str, &str); 3] = [
-    ("ES256", "es256.es256.pem", include_str!("../src/server/tokens/testdata/es256.pem")),
-    ("EdDSA", "eddsa.eddsa.pem", include_str!("../src/server/tokens/testdata/eddsa.pem")),
-    ("RS256", "rs256.rs256.pem", include_str!("../src/server/tokens/testdata/rs256.pem")),
-];
+use server_support::{
+    Database, Engine, eventually,
+    key_files::{KEYS, published, ring},
+    python,
+};
 
 fn with_user() -> Database {
     let database = Engine::mariadb().fresh();
     database.admin_migration().user("ann@x.io", true, Some("a long secret")).succeed();
     database
-}
-
-/// A ring of these entries, in a folder that lives as long as it.
-fn ring(entries: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, value) in entries {
-        std::fs::write(folder.path().join(name), value).unwrap();
-    }
-    folder
-}
-
-fn jwks(server: &server_support::Server) -> Value {
-    let answer = http::call(server.public, "GET", "/.well-known/jwks.json", &[]).unwrap();
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert_eq!(answer.header("cache-control"), Some("public, max-age=60"));
-    serde_json::from_str(&answer.body).unwrap()
 }
 
 #[test]
@@ -46,7 +27,7 @@ fn other_libraries_verify_tokens_by_the_published_keys() {
         let folder = ring(&[(entry, pem), (&signs, "2020-01-01T00:00:00Z")]);
         let server = database.serve(&[("KEY_RING_DIR", folder.path().to_str().unwrap())]);
         let token = server.token("ann@x.io", "a long secret");
-        let found = python("jwks.py", &json!({"token": token, "jwks": jwks(&server)}));
+        let found = python("jwks.py", &json!({"token": token, "jwks": published(&server)}));
         assert_eq!(found["header"], json!({"typ": "JWT", "alg": algorithm, "kid": id}));
         assert_eq!(found["pyjwt"], found["jwcrypto"]);
         assert_eq!(found["pyjwt"]["username"], "ann@x.io");
@@ -60,7 +41,7 @@ fn other_libraries_verify_tokens_by_the_published_keys() {
 #[test]
 fn a_shared_secret_is_never_published() {
     let server = with_user().serve(&[]);
-    assert_eq!(jwks(&server), json!({"keys": []}));
+    assert_eq!(published(&server), json!({"keys": []}));
 }
 
 #[test]
@@ -73,7 +54,7 @@ fn a_change_of_algorithm_announces_the_key_first_and_ends_no_token() {
     std::fs::write(folder.path().join("new.es256.pem"), KEYS[0].2).unwrap();
     std::fs::write(folder.path().join("new.signs"), "2999-01-01T00:00:00Z").unwrap();
     let ids = || -> Vec<String> {
-        let keys = jwks(&server)["keys"].as_array().unwrap().clone();
+        let keys = published(&server)["keys"].as_array().unwrap().clone();
         keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     };
     eventually("the new key is published", Duration::from_secs(15), || ids() == ["new"]);

@@ -43,15 +43,9 @@ fn forwarded(address: SocketAddr, email: &str, password: &str, headers: &[&str])
     http::call(address, "POST", "/login", &all).unwrap().status
 }
 
-fn metric(server: &Server, name: &str) -> u64 {
-    let text = http::get(server.ops, "/metrics").unwrap().body;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().unwrap()
-}
-
 /// Passwords that were computed: each waits for a permit, if not for long.
 fn hashes(server: &Server) -> u64 {
-    metric(server, "authservice_hashing_wait_seconds_count")
+    server.metric("authservice_hashing_wait_seconds_count")
 }
 
 fn unlock(database: &Database, email: &str) -> Output {
@@ -80,7 +74,7 @@ fn the_limit_locks_known_and_unknown_accounts_alike_before_hashing() {
         assert_eq!(known.header("content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!(lasting(known), lasting(server.login("nobody@x.io", "secret")));
         assert_eq!(
-            (hashes(&server), metric(&server, r#"authservice_locked_out_logins_total{bucket="account"}"#)),
+            (hashes(&server), server.metric(r#"authservice_locked_out_logins_total{bucket="account"}"#)),
             (6, 2)
         );
         let log = server.log();
@@ -302,7 +296,7 @@ fn a_source_that_a_trusted_proxy_reports_is_locked_for_all_accounts_and_no_other
             }
         }
         assert_eq!(from("ann@x.io", "secret", &["2001:db8:1:2:ffff::1"]), 429, "the same network");
-        assert_eq!(metric(&server, r#"authservice_locked_out_logins_total{bucket="source"}"#), 1);
+        assert_eq!(server.metric(r#"authservice_locked_out_logins_total{bucket="source"}"#), 1);
         assert_eq!(from("ann@x.io", "secret", &["2001:db8:1:3::1"]), 200);
         assert_eq!(from("ann@x.io", "secret", &[]), 200, "no source is told");
     }
@@ -361,7 +355,7 @@ fn without_the_table_each_pod_counts_and_says_so() {
         let email = "georgio@email.com";
         assert_eq!(statuses(&one, email, &["a", "b", "Admin123"]), [401, 401, 200]);
         assert_eq!(statuses(&one, email, &["a", "b", "c", "Admin123"]), [401, 401, 401, 429]);
-        assert_eq!(metric(&one, "authservice_login_failures_counted_alone"), 1);
+        assert_eq!(one.metric("authservice_login_failures_counted_alone"), 1);
         assert_eq!(one.log().matches("failed logins are counted by this pod alone").count(), 1);
         assert_eq!(statuses(&other, email, &["Admin123"]), [200], "the other pod counts its own");
         assert!(one.is_ready() && one.status().database.fault.is_none());
@@ -384,7 +378,7 @@ fn a_table_that_is_lost_or_closed_to_us_fails_no_login_and_is_used_again_once_it
         let report = database.admin_migration().succeed();
         assert_eq!(report.created, ["table authservice_login_failure"]);
         assert_eq!(statuses(&server, "nobody@x.io", &["a"]), [401]);
-        assert_eq!(metric(&server, "authservice_login_failures_counted_alone"), 0);
+        assert_eq!(server.metric("authservice_login_failures_counted_alone"), 0);
         assert_eq!(database.sql().rows(&format!("SELECT failures FROM {table}")), [["1"]]);
         assert_eq!(server.login("ann@x.io", "secret").status, 429, "what was counted alone is not forgotten");
 

@@ -62,14 +62,8 @@ fn email(kind: usize) -> String {
     format!("user-{kind}@x.io")
 }
 
-fn metric(server: &Server, name: &str) -> u64 {
-    let text = http::get(server.ops, "/metrics").unwrap().body;
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
-    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
-}
-
 fn unverifiable(server: &Server, stored: &str) -> u64 {
-    metric(server, &format!("authservice_unverifiable_passwords_total{{stored=\"{stored}\"}}"))
+    server.metric(&format!("authservice_unverifiable_passwords_total{{stored=\"{stored}\"}}"))
 }
 
 #[test]
@@ -234,7 +228,7 @@ fn a_starting_server_knows_the_dearest_hash_before_its_first_login() {
     for engine in Engine::all() {
         let database = table(&engine);
         database.insert("dear@x.io", &stored[0]);
-        let floor = |server: &Server| metric(server, "authservice_login_floor_milliseconds");
+        let floor = |server: &Server| server.metric("authservice_login_floor_milliseconds");
         let knowing = database.serve(&[EVERY_FORMAT]);
         let measured = |line: &str| line.contains("forms of stored passwords known");
         eventually("the table is known", Duration::from_secs(20), || knowing.log().lines().any(measured));

@@ -35,12 +35,6 @@ fn serve(database: &Database, mount: &Mount, more: &[(&str, &str)]) -> Server {
     database.serve(&[&tls[..], more].concat())
 }
 
-fn metric(server: &Server, name: &str) -> Option<i64> {
-    let metrics = http::get(server.ops, "/metrics").unwrap().body;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("authservice_{name} ")))?;
-    line.parse().ok()
-}
-
 /// Whether a text holds anything of this key, which is an envelope of a few lines.
 fn tells(text: &str, pair: &Pair) -> bool {
     pair.key.lines().filter(|line| !line.starts_with('-')).any(|line| text.contains(line))
@@ -118,15 +112,15 @@ fn a_renewed_certificate_is_served_to_new_connections_and_open_ones_go_on() {
     let mount = Mount::new(&first.chain, &first.key);
     let server = serve(&database, &mount, &[]);
     let shown = |pair: &Pair| authority.connect(server.public).unwrap().shows(pair);
-    let expires = || metric(&server, "tls_certificate_expires_seconds");
+    let expires = || server.metric("authservice_tls_certificate_expires_seconds");
     let mut kept = authority.connect(server.public).unwrap();
     assert!(kept.shows(&first) && kept.is_answered());
-    assert_eq!(expires(), Some(2_209_075_200));
+    assert_eq!(expires(), 2_209_075_200);
 
     mount.exchange(&second.chain, &second.key);
     eventually("the new certificate", SOON, || shown(&second));
     assert!(kept.is_answered(), "{}", server.log());
-    assert_eq!(expires(), Some(2_240_697_600));
+    assert_eq!(expires(), 2_240_697_600);
 
     let warnings = || server.log().matches("keeping the TLS certificate as it is").count();
     let broken = third.key.replacen("PRIVATE KEY", "SECRET", 1);
@@ -164,14 +158,14 @@ fn a_handshake_that_is_never_finished_holds_its_connection_for_the_time_of_a_hea
     silent[0].write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
     // The handshake takes nothing from the time, and gives nothing to it.
     let mut late = authority.connect(server.public).unwrap();
-    eventually("counted", SOON, || metric(&server, "connections") == Some(21));
+    eventually("counted", SOON, || server.metric("authservice_connections") == 21);
     for stream in &mut silent {
         stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         let _ = stream.read_to_end(&mut Vec::new());
     }
     let took = start.elapsed();
     assert!((9..13).contains(&took.as_secs()), "{took:?}");
-    eventually("none is counted any more", SOON, || metric(&server, "connections") == Some(0));
+    eventually("none is counted any more", SOON, || server.metric("authservice_connections") == 0);
     assert!(!late.is_answered(), "a connection without a request ends as soon");
     assert!(authority.connect(server.public).unwrap().is_answered());
 }
@@ -182,7 +176,7 @@ fn an_unfinished_handshake_does_not_delay_the_end() {
     let pair = authority.issue(2040);
     let mut server = serve(&database, &Mount::new(&pair.chain, &pair.key), &[("DRAIN_DELAY", "0s")]);
     let silent = TcpStream::connect(server.public).unwrap();
-    eventually("counted", SOON, || metric(&server, "connections") == Some(1));
+    eventually("counted", SOON, || server.metric("authservice_connections") == 1);
     server.terminate();
     eventually("ended", Duration::from_secs(5), || server.child.try_wait().unwrap().is_some());
     assert!(server.child.wait().unwrap().success());

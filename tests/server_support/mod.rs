@@ -12,6 +12,7 @@
 
 pub mod certificates;
 pub mod http;
+pub mod key_files;
 #[path = "../support/ports.rs"]
 mod ports;
 pub mod proxy;
@@ -468,6 +469,13 @@ impl Server {
 
     pub fn logout(&self, token: &str) -> Answer {
         http::logout(self.public, token).unwrap()
+    }
+
+    /// The value of a metric, labels included, as `/metrics` names it.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = get(self.ops, "/metrics").unwrap().body;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().unwrap()
     }
 
     /// Waits until the token is refused as revoked, for the lag and the time of a read at most.

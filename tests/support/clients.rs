@@ -12,7 +12,8 @@ use super::cluster::Sandbox;
 
 const CONTRACT: &str = include_str!("../clients/contract.py");
 const TOKENS: &str = include_str!("../clients/tokens.py");
-const CLIENT: &str = "client";
+/// Name of the namespace's client pod.
+pub const CLIENT: &str = "client";
 
 /// Where a call comes from.
 #[derive(Clone, Copy)]

@@ -55,32 +55,25 @@ fn secret(metadata: ObjectMeta, Entries(entries): &Entries) -> Secret {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::sample, accounts, admin, administration, credentials, key_ring, root_password};
+    use super::{super::sample, *};
     use crate::api::auth_service::DeletionPolicy;
+
+    /// Those that hold what cannot be derived again.
+    fn kept(plan: &Plan) -> [Option<Secret>; 5] {
+        [key_ring(plan), accounts(plan), admin(plan), administration(plan), root_password(plan)]
+    }
 
     #[test]
     fn secrets_under_retain_outlive_the_resource() {
         let plan = sample::managed();
-        insta::assert_yaml_snapshot!([
-            key_ring(&plan),
-            accounts(&plan),
-            admin(&plan),
-            administration(&plan),
-            root_password(&plan)
-        ]);
+        insta::assert_yaml_snapshot!(kept(&plan));
     }
 
     #[test]
     fn secrets_under_delete_go_with_the_resource() {
         let mut plan = sample::managed();
         plan.identity.deletion_policy = DeletionPolicy::Delete;
-        insta::assert_yaml_snapshot!([
-            key_ring(&plan),
-            accounts(&plan),
-            admin(&plan),
-            administration(&plan),
-            root_password(&plan)
-        ]);
+        insta::assert_yaml_snapshot!(kept(&plan));
     }
 
     #[test]
