@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::{
+    body::{Body, HttpBody},
+    http::{HeaderMap, header::CONTENT_TYPE},
+};
 
 use super::BodyRefused;
 
@@ -13,6 +16,12 @@ const LARGEST: u64 = 16 * 1024;
 const DRAINED: u64 = 1024 * 1024;
 /// Longest time a body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the body is said to be, without parameters (RFC 9110 §8.3.1); compared without regard to case.
+pub(super) fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
 
 /// Reads the body to its end and forgets it.
 pub(super) async fn discard(body: Body) -> Result<(), BodyRefused> {

@@ -38,12 +38,7 @@ use super::{jwks, login, logout, password, validate};
 struct Public;
 
 /// The document as text.
-static TEXT: LazyLock<String> = LazyLock::new(|| {
-    // A tree of strings under string keys always serialises.
-    let mut text = Public::openapi().to_pretty_json().unwrap_or_default();
-    text.push('\n');
-    text
-});
+static TEXT: LazyLock<String> = LazyLock::new(|| as_text(&Public::openapi()));
 
 /// The `OpenAPI` 3.1 document of the public endpoints.
 #[must_use]
@@ -67,7 +62,20 @@ pub fn text() -> &'static str {
     )
 )]
 pub(super) async fn document() -> Response {
-    let mut response = Response::new(text().into());
+    answer(text())
+}
+
+/// A document as it is committed and served.
+pub(super) fn as_text(document: &openapi::OpenApi) -> String {
+    // A tree of strings under string keys always serialises.
+    let mut text = document.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Answers a document.
+pub(super) fn answer(text: &'static str) -> Response {
+    let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
@@ -102,7 +110,8 @@ pub(super) struct Claims {
     r#gen: i64,
 }
 
-type Responses = BTreeMap<String, RefOr<openapi::Response>>;
+/// Answers by their status.
+pub(super) type Responses = BTreeMap<String, RefOr<openapi::Response>>;
 
 /// Answers that several endpoints have, by name.
 fn shared_answers() -> [(&'static str, ResponseBuilder); 11] {
@@ -211,7 +220,8 @@ impl IntoResponses for GoodTokenInHeaders {
     }
 }
 
-fn shared<const N: usize>(answers: [(&str, &str); N]) -> Responses {
+/// Answers that the document's components hold, by status and name.
+pub(super) fn shared<const N: usize>(answers: [(&str, &str); N]) -> Responses {
     answers.map(|(status, name)| (status.to_owned(), Ref::from_response_name(name).into())).into()
 }
 
@@ -226,7 +236,7 @@ fn good(response: ResponseBuilder) -> Responses {
     [("200".to_owned(), response.build().into())].into()
 }
 
-fn described(description: &str) -> ResponseBuilder {
+pub(super) fn described(description: &str) -> ResponseBuilder {
     ResponseBuilder::new().description(description)
 }
 
@@ -234,7 +244,7 @@ fn text_described(description: &str) -> ResponseBuilder {
     described(description).content("text/plain", Content::new(Some(a_string())))
 }
 
-fn header(description: &str) -> openapi::Header {
+pub(super) fn header(description: &str) -> openapi::Header {
     HeaderBuilder::new().schema(Some(a_string())).description(Some(description)).build()
 }
 
@@ -252,16 +262,24 @@ impl Modify for Shared {
             .scheme(HttpAuthScheme::Basic)
             .description(Some("E-mail and password in UTF-8 (RFC 7617)"))
             .build();
-        let bearer = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("JWT")
-            .description(Some("A token that /login answered (RFC 6750)"))
-            .build();
         components.add_security_scheme("basic", SecurityScheme::Http(basic));
-        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-        let answers = shared_answers().map(|(name, answer)| (name.to_owned(), answer.build().into()));
-        components.responses.extend(answers);
+        components.add_security_scheme("bearer", bearer("A token that /login answered (RFC 6750)"));
+        add_answers(components, shared_answers());
     }
+}
+
+/// A JSON Web Token in the `Authorization` header.
+pub(super) fn bearer(description: &str) -> SecurityScheme {
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+    SecurityScheme::Http(scheme.description(Some(description)).build())
+}
+
+/// Adds what [`shared`] refers to.
+pub(super) fn add_answers<const N: usize>(
+    components: &mut openapi::Components,
+    answers: [(&str, ResponseBuilder); N],
+) {
+    components.responses.extend(answers.map(|(name, answer)| (name.to_owned(), answer.build().into())));
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     http::{
         HeaderValue, Request, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN},
+        header::{CACHE_CONTROL, HOST, ORIGIN},
         request::Parts,
         uri::Authority,
     },
@@ -167,18 +167,17 @@ fn may_change(auth: &Auth, user: &UserRow) -> Result<(), PasswordError> {
 }
 
 /// The password that the body asks for.
-fn wanted(head: &Parts, body: &[u8]) -> Result<String, PasswordError> {
-    let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+fn wanted(head: &Parts, content: &[u8]) -> Result<String, PasswordError> {
+    let media_type = body::media_type(&head.headers);
     if media_type.eq_ignore_ascii_case("application/json") {
-        let NewPassword { password } = serde_json::from_slice(body).map_err(|_| PasswordError::Body)?;
+        let NewPassword { password } = serde_json::from_slice(content).map_err(|_| PasswordError::Body)?;
         return Ok(password);
     }
     if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         if is_foreign(head) {
             return Err(PasswordError::ForeignForm);
         }
-        let mut fields = form_urlencoded::parse(body);
+        let mut fields = form_urlencoded::parse(content);
         return match (fields.next(), fields.next()) {
             (Some((name, password)), None) if name == "password" => Ok(password.into_owned()),
             _ => Err(PasswordError::Body),
@@ -199,7 +198,7 @@ fn is_foreign(head: &Parts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderName;
+    use axum::http::{HeaderName, header::CONTENT_TYPE};
 
     use super::*;
 

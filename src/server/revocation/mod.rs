@@ -54,6 +54,8 @@ pub struct Revocations {
 struct Source {
     reader: Reader,
     last_full: Option<Instant>,
+    /// Since the last full read there may be expired rows to delete.
+    may_prune: bool,
 }
 
 impl Revocations {
@@ -66,7 +68,11 @@ impl Revocations {
             state: Mutex::new(State::Unread(Instant::now())),
             failing: AtomicBool::new(false),
             wanted: Notify::new(),
-            source: tokio::sync::Mutex::new(Source { reader: Reader::new(database), last_full: None }),
+            source: tokio::sync::Mutex::new(Source {
+                reader: Reader::new(database),
+                last_full: None,
+                may_prune: false,
+            }),
         }
     }
 
@@ -160,13 +166,17 @@ impl Revocations {
         if source.last_full.is_none_or(|last| last.elapsed() >= FULL_PERIOD) {
             self.list.replace(&mut source.reader, unix_now()).await?;
             source.last_full = Some(start);
+            source.may_prune = true;
         } else {
             self.list.add_recent(&mut source.reader, unix_now()).await?;
         }
         self.set(State::Read(start));
         // Rows that have expired hurt nobody, so the list never waits for more than one page of them.
-        if let Err(error) = source.reader.prune().await {
-            tracing::debug!(%error, "expired revocations are still in the database");
+        if source.may_prune {
+            source.may_prune = source.reader.prune().await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "expired revocations are still in the database");
+                false
+            });
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::server::{config::Database, tokens::Fingerprint};
 
-/// Rows read by one statement.
+/// Rows read or deleted by one statement.
 const PAGE: usize = 5_000;
 
 /// A user that has an entry of ours. The row in `user` may be gone; its present e-mail and those at
@@ -42,7 +42,7 @@ const IDS: &str = "SELECT CAST(id AS SIGNED) FROM `user` WHERE id > ? ORDER BY i
 
 /// An hour late, since a pod whose clock lags may still take such a token for a live one.
 const PRUNE: &str = "DELETE FROM `authservice_revoked_token` WHERE expires_at < UNIX_TIMESTAMP() - 3600 \
-     ORDER BY expires_at LIMIT 5000";
+     ORDER BY expires_at LIMIT ?";
 
 const REVOKE: &str = "INSERT INTO `authservice_revoked_token` (token_hash, expires_at) VALUES (?, ?) \
      ON DUPLICATE KEY UPDATE expires_at = expires_at";
@@ -134,15 +134,16 @@ impl Reader {
         Ok(())
     }
 
-    /// Deletes entries of tokens that have long expired, a page of them.
+    /// Deletes entries of tokens that have long expired, a page of them; says whether there may be more.
     ///
     /// # Errors
     /// The database cannot or will not.
-    pub async fn prune(&mut self) -> Result<(), StoreError> {
+    pub async fn prune(&mut self) -> Result<bool, StoreError> {
         let mut open = self.0.take().await?;
-        within(TIMEOUT, sqlx::query(PRUNE).execute(&mut open.connection)).await?;
+        let statement = sqlx::query(PRUNE).bind(page_limit());
+        let deleted = within(TIMEOUT, statement.execute(&mut open.connection)).await?.rows_affected();
         self.0.keep(open);
-        Ok(())
+        Ok(usize::try_from(deleted) == Ok(PAGE))
     }
 }
 
@@ -170,6 +171,10 @@ async fn users(
     Ok(())
 }
 
+fn page_limit() -> i64 {
+    i64::try_from(PAGE).unwrap_or(i64::MAX)
+}
+
 type Decode = fn(&MySqlRow) -> Result<Entry, sqlx::Error>;
 
 /// Reads one page and answers its last entry when another may follow.
@@ -183,8 +188,7 @@ async fn page<'q, T>(
 where
     T: sqlx::Encode<'q, sqlx::MySql> + sqlx::Type<sqlx::MySql> + Send + 'q,
 {
-    let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
-    let query = sqlx::query(statement).bind(after).bind(limit);
+    let query = sqlx::query(statement).bind(after).bind(page_limit());
     let rows = within(TIMEOUT, query.fetch_all(connection)).await?;
     let mut last = None;
     for row in &rows {

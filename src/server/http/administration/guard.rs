@@ -19,7 +19,7 @@ use super::{
 use crate::{contract::DatabaseFault, server::metrics::Endpoint};
 
 /// What a request would change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Action {
     Create,
     Change,

@@ -1,20 +1,17 @@
 //! `/openapi.json` of the administration port, from the attributes of its handlers.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
-use axum::{
-    http::{HeaderValue, header::CONTENT_TYPE},
-    response::Response,
-};
+use axum::response::Response;
 use utoipa::{
     IntoResponses, Modify, OpenApi,
-    openapi::{
-        self, Content, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder, Type,
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
-    },
+    openapi::{self, Content, Ref, ResponseBuilder},
 };
 
-use super::{problem, request, users};
+use super::{
+    super::openapi::{Responses, add_answers, answer, as_text, bearer, described, header, shared},
+    problem, request, users,
+};
 use crate::server::users::output;
 
 #[derive(OpenApi)]
@@ -39,12 +36,7 @@ use crate::server::users::output;
 struct Administration;
 
 /// The document as text.
-static TEXT: LazyLock<String> = LazyLock::new(|| {
-    // A tree of strings under string keys always serialises.
-    let mut text = Administration::openapi().to_pretty_json().unwrap_or_default();
-    text.push('\n');
-    text
-});
+static TEXT: LazyLock<String> = LazyLock::new(|| as_text(&Administration::openapi()));
 
 /// The `OpenAPI` 3.1 document of the administration endpoints.
 #[must_use]
@@ -63,12 +55,8 @@ pub fn text() -> &'static str {
     responses((status = 200, description = "An OpenAPI 3.1 document", body = Object, content_type = "application/json"))
 )]
 pub(super) async fn document() -> Response {
-    let mut response = Response::new(text().into());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    answer(text())
 }
-
-type Responses = BTreeMap<String, RefOr<openapi::Response>>;
 
 /// Problems that several endpoints answer, by name.
 fn shared_problems() -> [(&'static str, ResponseBuilder); 11] {
@@ -135,18 +123,9 @@ impl IntoResponses for NoSuchUser {
     }
 }
 
-fn shared<const N: usize>(answers: [(&str, &str); N]) -> Responses {
-    answers.map(|(status, name)| (status.to_owned(), Ref::from_response_name(name).into())).into()
-}
-
 fn problem(description: &str) -> ResponseBuilder {
     let details = Content::new(Some(Ref::from_schema_name("Problem")));
-    ResponseBuilder::new().description(description).content("application/problem+json", details)
-}
-
-fn header(description: &str) -> openapi::Header {
-    let text = ObjectBuilder::new().schema_type(Type::String).build();
-    HeaderBuilder::new().schema(Some(text)).description(Some(description)).build()
+    described(description).content("application/problem+json", details)
 }
 
 /// What operations refer to: shared problems, and how callers prove who they are.
@@ -155,16 +134,11 @@ struct Shared;
 impl Modify for Shared {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let Some(components) = document.components.as_mut() else { return };
-        let token = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("JWT")
-            .description(Some(
-                "HS256 with the administration key; aud is authservice-administration, exp at most an hour after iat. \
-                 auth-server admin-token prints one",
-            ))
-            .build();
-        components.add_security_scheme("administration", SecurityScheme::Http(token));
-        let problems = shared_problems().map(|(name, problem)| (name.to_owned(), problem.build().into()));
-        components.responses.extend(problems);
+        let token = bearer(
+            "HS256 with the administration key; aud is authservice-administration, exp at most an hour after iat. \
+             auth-server admin-token prints one",
+        );
+        components.add_security_scheme("administration", token);
+        add_answers(components, shared_problems());
     }
 }

@@ -3,7 +3,7 @@
 use axum::{
     body::Body,
     extract::{Path, rejection::PathRejection},
-    http::{HeaderMap, Request, StatusCode, header::CONTENT_TYPE},
+    http::{Request, StatusCode},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::ToSchema;
@@ -81,13 +81,13 @@ pub(super) enum Query {
 /// Reads a body of JSON.
 pub(super) async fn json<T: DeserializeOwned>(request: Request<Body>) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
-    let body = body::read(body).await?;
-    if !is_json(&head.headers) {
+    let content = body::read(body).await?;
+    if !body::media_type(&head.headers).eq_ignore_ascii_case("application/json") {
         let detail = "Content-Type must be application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     // The parser names the place; it would repeat a value of the wrong type.
-    serde_json::from_slice(&body).map_err(|error| {
+    serde_json::from_slice(&content).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let fault = match error.classify() {
             serde_json::error::Category::Data => "holds a field that is unknown, missing or of another type",
@@ -96,12 +96,6 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request<Body>) -> Result<
         let detail = format!("the body {fault} (line {line}, column {column}): see /openapi.json");
         Problem::new(StatusCode::BAD_REQUEST, detail)
     })
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case("application/json")
 }
 
 /// The id in the path. What is no id is nobody's.

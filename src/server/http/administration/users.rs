@@ -223,7 +223,13 @@ pub(super) async fn delete(
     path: PathId,
     request: Request<Body>,
 ) -> Response {
-    act(&administration.auth, Action::Delete, path, request).await
+    let auth = &administration.auth;
+    act(auth, Action::Delete, path, request, |mut connection, user| async move {
+        store::users::delete(&mut connection, &user).await?;
+        auth.revocations.read_soon();
+        Ok(())
+    })
+    .await
 }
 
 #[utoipa::path(
@@ -242,7 +248,13 @@ pub(super) async fn revoke_tokens(
     path: PathId,
     request: Request<Body>,
 ) -> Response {
-    act(&administration.auth, Action::RevokeTokens, path, request).await
+    let auth = &administration.auth;
+    act(auth, Action::RevokeTokens, path, request, |mut connection, user| async move {
+        store::users::end_tokens(&mut connection, &user).await?;
+        auth.revocations.read_soon();
+        Ok(())
+    })
+    .await
 }
 
 #[utoipa::path(
@@ -262,11 +274,24 @@ pub(super) async fn unlock(
     path: PathId,
     request: Request<Body>,
 ) -> Response {
-    act(&administration.auth, Action::Unlock, path, request).await
+    let auth = &administration.auth;
+    act(auth, Action::Unlock, path, request, |connection, user| async move {
+        // It takes a connection itself: were all held by such requests, none would go on.
+        drop(connection);
+        limiter::unlock(&auth.store, &user.email).await.map_err(UserError::from)?;
+        Ok(())
+    })
+    .await
 }
 
 /// Does what needs no more than an id.
-async fn act(auth: &Auth, action: Action, path: PathId, request: Request<Body>) -> Response {
+async fn act<F: Future<Output = Result<(), Failure>>>(
+    auth: &Auth,
+    action: Action,
+    path: PathId,
+    request: Request<Body>,
+    work: impl FnOnce(Pooled, UserRow) -> F,
+) -> Response {
     let id = id(path);
     let user_id = id.as_ref().ok().copied();
     let done = async {
@@ -275,21 +300,9 @@ async fn act(auth: &Auth, action: Action, path: PathId, request: Request<Body>) 
         let mut connection = connection(auth).await?;
         timely(auth, async {
             let user = users::find(&mut connection, Whom::Id(id)).await?;
-            match action {
-                Action::Delete => store::users::delete(&mut connection, &user).await?,
-                Action::Unlock => {
-                    // It takes a connection itself: were all held by such requests, none would go on.
-                    drop(connection);
-                    limiter::unlock(&auth.store, &user.email).await.map_err(UserError::from)?;
-                }
-                _ => store::users::end_tokens(&mut connection, &user).await?,
-            }
-            Ok(())
+            work(connection, user).await
         })
         .await?;
-        if action != Action::Unlock {
-            auth.revocations.read_soon();
-        }
         Ok(StatusCode::NO_CONTENT)
     };
     told(action, user_id, done.await)
