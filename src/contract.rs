@@ -272,15 +272,34 @@ pub mod key_ring {
     pub const SINGLE_KEY_ID: &str = "default";
     /// Fewest bytes of an HS256 key (RFC 7518 §3.2).
     pub const MIN_KEY_BYTES: usize = 32;
-
-    /// Whether a key of any length is nothing that chance would make: one byte repeated, or blank.
-    #[must_use]
-    pub fn is_blank(key: &[u8]) -> bool {
-        let first = key.first();
-        key.iter().all(|byte| Some(byte) == first) || key.iter().all(u8::is_ascii_whitespace)
-    }
     /// Fewest bytes of an RSA modulus (RFC 7518 §3.3).
     pub const MIN_MODULUS_BYTES: usize = 256;
+
+    /// Why no server starts with bytes as its one HS256 key.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+    pub enum WeakKey {
+        /// It has this many bytes, fewer than [`MIN_KEY_BYTES`].
+        #[error("has {0} bytes, HS256 needs at least {MIN_KEY_BYTES}")]
+        Short(usize),
+        /// It is nothing that chance would make.
+        #[error("is one byte repeated or blank")]
+        Blank,
+    }
+
+    /// Whether bytes can be the one HS256 key of a server.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    pub fn check(key: &[u8]) -> Result<(), WeakKey> {
+        let first = key.first();
+        if key.len() < MIN_KEY_BYTES {
+            Err(WeakKey::Short(key.len()))
+        } else if key.iter().all(|byte| Some(byte) == first) || key.iter().all(u8::is_ascii_whitespace) {
+            Err(WeakKey::Blank)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// The newest schema version this release creates and reads: the number of steps in

@@ -7,8 +7,9 @@ use arc_swap::ArcSwap;
 use super::{
     config::without_newline,
     keys::unix_now,
-    tokens::{AdminKey, AdminKeyError, TokenFault},
+    tokens::{AdminKey, TokenFault},
 };
+use crate::contract::key_ring::WeakKey;
 
 /// Between two looks at the file.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -19,7 +20,7 @@ enum ReloadError {
     #[error("the file cannot be read: {0}")]
     File(#[from] io::Error),
     #[error("the key in the file {0}")]
-    Key(#[from] AdminKeyError),
+    Key(#[from] WeakKey),
 }
 
 /// The key in use.

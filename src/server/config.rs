@@ -297,6 +297,9 @@ fn check_identifier(variable: &'static str, value: &str, longest: usize, faults:
     }
 }
 
+/// How to come by a key of HS256.
+const KEY_CURE: &str = "make one with: openssl rand -base64 48";
+
 fn keys(environment: &Environment, faults: &mut Faults) -> Option<Keys> {
     let folder = environment.text(env::KEY_RING_DIR, faults);
     let single = environment.secret_bytes(env::JWT_SECRET, faults);
@@ -313,21 +316,8 @@ fn keys(environment: &Environment, faults: &mut Faults) -> Option<Keys> {
         (Some(folder), Ok(None)) => Some(Keys::Folder(folder.into())),
         (None, Ok(Some(secret))) => {
             use secrecy::ExposeSecret;
-            let bytes = secret.expose_secret();
-            if bytes.len() < key_ring::MIN_KEY_BYTES {
-                faults.add(
-                    env::JWT_SECRET,
-                    format!("has {} bytes, HS256 needs at least {}", bytes.len(), key_ring::MIN_KEY_BYTES),
-                    "make one with: openssl rand -base64 48",
-                );
-                return None;
-            }
-            if key_ring::is_blank(bytes) {
-                faults.add(
-                    env::JWT_SECRET,
-                    "is one byte repeated or blank",
-                    "make one with: openssl rand -base64 48",
-                );
+            if let Err(weak) = key_ring::check(secret.expose_secret()) {
+                faults.add(env::JWT_SECRET, weak.to_string(), KEY_CURE);
                 return None;
             }
             Some(Keys::Single(secret))

@@ -4,13 +4,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretSlice};
 
-use super::{Environment, Faults, address, duration};
+use super::{Environment, Faults, KEY_CURE, address, duration};
 use crate::{
     contract::{ADMINISTRATION_PORT, env},
     server::tokens::{AdminKey, LONGEST_SECONDS},
 };
-
-const KEY_CURE: &str = "make one with: openssl rand -base64 48";
 
 /// What the administration API is served with.
 #[derive(Debug)]

@@ -15,22 +15,11 @@ use super::{
 };
 use crate::contract::{
     ADMINISTRATION_AUDIENCE,
-    key_ring::{MIN_KEY_BYTES, is_blank},
+    key_ring::{self, WeakKey},
 };
 
 /// Longest time from `iat` to `exp`, in seconds: nothing ends such a token earlier.
 pub const LONGEST_SECONDS: u64 = 3600;
-
-/// Why bytes are no key of the administration API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AdminKeyError {
-    /// Too short for HS256 (RFC 7518 §3.2).
-    #[error("has {0} bytes, HS256 needs at least {MIN_KEY_BYTES}")]
-    Short(usize),
-    /// Anybody could guess it.
-    #[error("is one byte repeated or blank")]
-    Blank,
-}
 
 /// The key that signs and verifies administration tokens.
 #[derive(Debug)]
@@ -51,13 +40,8 @@ impl AdminKey {
     ///
     /// # Errors
     /// They are too few, or not random.
-    pub fn new(secret: &[u8]) -> Result<Self, AdminKeyError> {
-        if secret.len() < MIN_KEY_BYTES {
-            return Err(AdminKeyError::Short(secret.len()));
-        }
-        if is_blank(secret) {
-            return Err(AdminKeyError::Blank);
-        }
+    pub fn new(secret: &[u8]) -> Result<Self, WeakKey> {
+        key_ring::check(secret)?;
         Ok(Self(KeyRing::single(secret)))
     }
 
@@ -199,8 +183,8 @@ mod tests {
 
     #[test]
     fn what_could_be_guessed_is_no_key() {
-        assert_eq!(AdminKey::new(&[7; 31]).unwrap_err(), AdminKeyError::Short(31));
-        assert_eq!(AdminKey::new(&[7; 32]).unwrap_err(), AdminKeyError::Blank);
+        assert_eq!(AdminKey::new(&[7; 31]).unwrap_err(), WeakKey::Short(31));
+        assert_eq!(AdminKey::new(&[7; 32]).unwrap_err(), WeakKey::Blank);
         assert!(!format!("{:?}", key()).contains("an-administration"));
     }
 }

@@ -17,7 +17,7 @@ use rand::Rng;
 
 pub(in crate::server) use self::compact::present;
 pub use self::{
-    administration::{AdminKey, AdminKeyError, LONGEST_SECONDS},
+    administration::{AdminKey, LONGEST_SECONDS},
     folder::{FolderError, read_folder},
     identity::{Fingerprint, Holder, Identity},
     key::Key,

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 
 use super::{Inputs, data};
 use crate::{
-    contract::key_ring::{MIN_KEY_BYTES, is_blank},
+    contract::key_ring::{MIN_KEY_BYTES, WeakKey, check},
     operator::auth_service::{
         claim::{Owner, Slot, claim, owner},
         names::entry,
@@ -67,12 +67,13 @@ fn entries(
         .or_insert_with(|| inputs.fresh.administration_key.clone().into_bytes());
     // As the server takes it, which starts with no other.
     let key = key.strip_suffix(b"\n").unwrap_or(key);
-    let fault = if key.len() < MIN_KEY_BYTES {
-        Some(format!("{} bytes under key {}; HS256 needs at least {MIN_KEY_BYTES}", key.len(), entry::KEY))
-    } else {
-        is_blank(key).then(|| format!("one byte repeated, or blanks, under key {}", entry::KEY))
-    };
-    if let Some(fault) = fault {
+    if let Err(weak) = check(key) {
+        let fault = match weak {
+            WeakKey::Short(length) => {
+                format!("{length} bytes under key {}; HS256 needs at least {MIN_KEY_BYTES}", entry::KEY)
+            }
+            WeakKey::Blank => format!("one byte repeated, or blanks, under key {}", entry::KEY),
+        };
         let fault = format!("holds {fault}: delete the Secret, and another is made");
         refusals.push(Refusal::secret_invalid("administration", &inputs.identity.administration(), &fault));
         return None;
