@@ -50,6 +50,9 @@ pub mod env {
     /// The `iss` claim of issued tokens; a token that carries another is refused, one that
     /// carries none is not. Default `authservice`.
     pub const TOKEN_ISSUER: &str = "TOKEN_ISSUER";
+    /// The `aud` claim of issued tokens; a token that does not name it is refused. Default none, and then
+    /// a token that names any is refused.
+    pub const TOKEN_AUDIENCE: &str = "TOKEN_AUDIENCE";
     /// How long after its commit a revocation may take to reach every server, such as `5s`; default
     /// 5 seconds. Logged-out tokens, disabled users and changed passwords are read this often.
     pub const REVOCATION_LAG: &str = "REVOCATION_LAG";

@@ -118,6 +118,9 @@ fn refused_settings() -> Vec<(Value, String)> {
             "spec.token.ttl: Invalid value: \"string\": type conversion error from 'string' to 'google.protobuf.Duration' evaluating rule: token.ttl must be a duration in hours, minutes and seconds such as 24h, 90m or 1h30m, from 1m to 8784h",
         ),
             (json!({"token": {"algorithm": "HS512"}}), "spec.token.algorithm: Unsupported value: \"HS512\": supported values: \"HS256\", \"ES256\", \"EdDSA\", \"RS256\""),
+        (json!({"token": {"issuer": "our shop"}}), "spec.token.issuer: Invalid value: \"our shop\": spec.token.issuer in body should match '^([!-9;-~]+|[A-Za-z][A-Za-z0-9+.-]*:[!-~]+)$'"),
+        (json!({"token": {"audience": ":5000"}}), "spec.token.audience: Invalid value: \":5000\": spec.token.audience in body should match '^([!-9;-~]+|[A-Za-z][A-Za-z0-9+.-]*:[!-~]+)$'"),
+        (json!({"token": {"audience": "authservice-administration"}}), "spec.token.audience: Invalid value: \"authservice-administration\": token.audience cannot be the audience of administration tokens: use another name"),
         (json!({"token": {"revocationUnavailable": "Perhaps"}}), "spec.token.revocationUnavailable: Unsupported value: \"Perhaps\": supported values: \"Accept\", \"Refuse\""),
             (json!({"token": {"signingKeySecretRef": {}}}), "spec.token.signingKeySecretRef.name: Required value"),
         (json!({"passwords": {"legacyFormats": ["md5"]}}), "spec.passwords.legacyFormats[0]: Unsupported value: \"md5\": supported values: \"plaintext\", \"bcrypt\", \"werkzeug\", \"pbkdf2\", \"scrypt\""),
@@ -195,12 +198,22 @@ async fn what_must_not_change_is_refused_on_update() -> anyhow::Result<()> {
     const CLASS: &str = "spec: Invalid value: database.managed.storage.storageClassName cannot change, be added or be removed: a volume keeps the class it was made with";
     const SHRINK: &str = "spec.database.managed.storage: Invalid value: database.managed.storage.size can only grow: Kubernetes cannot shrink a volume";
     const POLICY: &str = "spec: Invalid value: deletionPolicy cannot change while suspend is true, because nothing would carry it out: set suspend to false first";
+    const ISSUER: &str = "spec: Invalid value: token.issuer cannot change, be added or be removed: tokens issued before would be refused; to have it all the same, delete this AuthService with deletionPolicy Retain, which keeps the users, and create it anew";
+    const AUDIENCE: &str = "spec: Invalid value: token.audience cannot change, be added or be removed: tokens issued before would be refused; to have it all the same, delete this AuthService with deletionPolicy Retain, which keeps the users, and create it anew";
     let external = json!({"external": {"hosts": [{"host": "db"}], "credentialsSecretRef": {"name": "db"}}});
-    let storage = |storage: Value| json!({"managed": {"storage": storage}});
+    let storage = |storage: Value| json!({"database": {"managed": {"storage": storage}}});
+    let token = |token: Value| json!({"token": token});
+    let external = json!({"database": external});
     let cases = [
-        ("bare", Value::Null, external.clone(), MODE),
+        ("issuer", token(json!({"issuer": "a"})), token(json!({"issuer": "b"})), ISSUER),
+        ("issuer-added", json!({}), token(json!({"issuer": "b"})), ISSUER),
+        ("issuer-removed", token(json!({"issuer": "a"})), json!({}), ISSUER),
+        ("audience", token(json!({"audience": "a"})), token(json!({"audience": "b"})), AUDIENCE),
+        ("audience-added", token(json!({"ttl": "1h"})), token(json!({"audience": "b"})), AUDIENCE),
+        ("audience-removed", token(json!({"audience": "a"})), token(json!({"ttl": "1h"})), AUDIENCE),
+        ("bare", json!({}), external.clone(), MODE),
         ("managed", storage(json!({"size": "2Gi"})), external.clone(), MODE),
-        ("external", external, Value::Null, MODE),
+        ("external", external, json!({}), MODE),
         (
             "class",
             storage(json!({"storageClassName": "fast"})),
@@ -208,15 +221,14 @@ async fn what_must_not_change_is_refused_on_update() -> anyhow::Result<()> {
             CLASS,
         ),
         ("class-added", storage(json!({})), storage(json!({"storageClassName": "slow"})), CLASS),
-        ("class-first", Value::Null, storage(json!({"storageClassName": "slow"})), CLASS),
-        ("class-removed", storage(json!({"storageClassName": "fast"})), Value::Null, CLASS),
+        ("class-first", json!({}), storage(json!({"storageClassName": "slow"})), CLASS),
+        ("class-removed", storage(json!({"storageClassName": "fast"})), json!({}), CLASS),
         ("shrink", storage(json!({"size": "2Gi"})), storage(json!({"size": "2047Mi"})), SHRINK),
     ];
     in_namespace("schema", async |sandbox| {
         for (name, before, after, fault) in cases {
-            let spec = if before.is_null() { json!({}) } else { json!({"database": before}) };
-            let mut object = sandbox.create_service(name, spec).await?;
-            object.spec.database = serde_json::from_value(after)?;
+            let mut object = sandbox.create_service(name, before).await?;
+            object.spec = serde_json::from_value(after)?;
             let outcome =
                 sandbox.api::<AuthService>().replace(name, &kube::api::PostParams::default(), &object).await;
             assert_eq!(faults(outcome)?, [fault], "{name}");
@@ -255,7 +267,7 @@ async fn everything_else_is_accepted_and_kept_as_written() -> anyhow::Result<()>
         json!({"token": {"ttl": "8784h", "algorithm": "RS256"}}),
         json!({"token": {"revocationLag": "1s", "revocationUnavailable": "Refuse"}}),
         json!({"token": {"revocationLag": "5m", "revocationUnavailable": "Accept"}}),
-        json!({"token": {"ttl": "1h30m5s"}}),
+        json!({"token": {"ttl": "1h30m5s", "issuer": "https://auth.example:8443/$a?", "audience": "shop"}}),
         json!({"passwords": {"legacyFormats": ["plaintext"], "rehash": false}}),
         json!({"passwords": {"legacyFormats": ["scrypt", "pbkdf2", "werkzeug", "bcrypt", "plaintext"], "minLength": 24}}),
         json!({"passwords": {"argon2": {}}}),

@@ -188,6 +188,30 @@ fn tokens_pass_both_ways_between_us_and_other_libraries() {
 }
 
 #[test]
+fn tokens_name_the_issuer_and_the_audience_that_were_asked_for() {
+    let database = adopted(&Engine::mysql());
+    let terms = [("TOKEN_ISSUER", "https://auth.example"), ("TOKEN_AUDIENCE", "shop")];
+    let server = database.serve(&[&terms[..], &[("LEGACY_PASSWORD_FORMATS", "plaintext")]].concat());
+    let token = server.token("georgio@email.com", "Admin123");
+    let found = python(
+        "audience.py",
+        &json!({"token": token, "secret": JWT_SECRET, "issuer": terms[0].1, "audience": terms[1].1}),
+    );
+    let accepted = server.validate(&token);
+    assert_eq!(serde_json::from_str::<Value>(&accepted.body).unwrap(), found["claims"], "{accepted:?}");
+    assert_eq!(
+        (&found["unexpected"], &found["other"]),
+        (&json!("Invalid audience"), &json!("Audience doesn't match"))
+    );
+    assert_eq!(server.validate(found["for_several"].as_str().unwrap()).status, 200);
+    let without = database.serve(&[]);
+    let malformed = (403, "Not authorized: malformed".to_owned());
+    for refused in [server.validate(found["for_another"].as_str().unwrap()), without.validate(&token)] {
+        assert_eq!((refused.status, refused.body), malformed);
+    }
+}
+
+#[test]
 fn a_plain_text_row_logs_in_and_becomes_a_hash_unless_told_otherwise() {
     for engine in Engine::all() {
         let database = adopted(&engine);

@@ -55,6 +55,8 @@ pub const MAX_NAME_LENGTH: usize = 40;
     validation = Rule::new("!(has(self.suspend) && self.suspend) || (has(self.deletionPolicy) ? self.deletionPolicy : 'Retain') == (has(oldSelf.deletionPolicy) ? oldSelf.deletionPolicy : 'Retain')").message("deletionPolicy cannot change while suspend is true, because nothing would carry it out: set suspend to false first"),
     validation = Rule::new("(has(self.database) && has(self.database.external)) == (has(oldSelf.database) && has(oldSelf.database.external))").message("database cannot change between managed and external: create another AuthService and move the users"),
     validation = Rule::new("(has(self.database) && has(self.database.managed) && has(self.database.managed.storage) && has(self.database.managed.storage.storageClassName) ? self.database.managed.storage.storageClassName : '') == (has(oldSelf.database) && has(oldSelf.database.managed) && has(oldSelf.database.managed.storage) && has(oldSelf.database.managed.storage.storageClassName) ? oldSelf.database.managed.storage.storageClassName : '')").message("database.managed.storage.storageClassName cannot change, be added or be removed: a volume keeps the class it was made with"),
+    validation = Rule::new("(has(self.token) && has(self.token.issuer) ? self.token.issuer : '') == (has(oldSelf.token) && has(oldSelf.token.issuer) ? oldSelf.token.issuer : '')").message("token.issuer cannot change, be added or be removed: tokens issued before would be refused; to have it all the same, delete this AuthService with deletionPolicy Retain, which keeps the users, and create it anew"),
+    validation = Rule::new("(has(self.token) && has(self.token.audience) ? self.token.audience : '') == (has(oldSelf.token) && has(oldSelf.token.audience) ? oldSelf.token.audience : '')").message("token.audience cannot change, be added or be removed: tokens issued before would be refused; to have it all the same, delete this AuthService with deletionPolicy Retain, which keeps the users, and create it anew"),
 )]
 pub struct AuthServiceSpec {
     /// Server pods. The one default that stands in the schema, because `kubectl scale` needs it.
@@ -251,6 +253,18 @@ pub struct Token {
     /// of the old one stay valid. Default: HS256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
+    /// The claim `iss` of tokens: a name or a URI (RFC 7519 §4.1.1). Tokens that carry another are refused,
+    /// so it is decided once. Default: the address of the Service, `http://<name>.<namespace>.svc:5000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^([!-9;-~]+|[A-Za-z][A-Za-z0-9+.-]*:[!-~]+)$"))]
+    pub issuer: Option<String>,
+    /// The claim `aud` of tokens: a name or a URI (RFC 7519 §4.1.3). Many libraries refuse a token that
+    /// carries one unless they are told to expect it. Tokens that do not name it are refused, so it is
+    /// decided once. Default: none, and a token that names any is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^([!-9;-~]+|[A-Za-z][A-Za-z0-9+.-]*:[!-~]+)$"))]
+    #[x_kube(validation = Rule::new("self != 'authservice-administration'").message("token.audience cannot be the audience of administration tokens: use another name"))]
+    pub audience: Option<String>,
     /// How soon a token that was logged out, or whose user was disabled, deleted or given another
     /// password, is refused by every pod, such as 5s or 1m: at least one second, at most five minutes. Default: 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]

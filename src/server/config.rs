@@ -6,6 +6,7 @@ mod passwords;
 mod protection;
 mod revocation;
 mod source;
+mod terms;
 mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -22,7 +23,7 @@ pub use self::{
     source::{Environment, Fault, Faults},
     tls::TlsFiles,
 };
-use super::passwords::NewPasswords;
+use super::{passwords::NewPasswords, tokens::Terms};
 use crate::contract::{self, BootstrapUser, env, key_ring};
 
 /// Where the signing keys come from.
@@ -73,10 +74,8 @@ pub struct ServeConfig {
     pub database: Database,
     /// The signing keys.
     pub keys: Keys,
-    /// Lifetime of issued tokens.
-    pub token_ttl: Duration,
-    /// The `iss` claim.
-    pub token_issuer: String,
+    /// What tokens say.
+    pub terms: Terms,
     /// Tokens that end before their time.
     pub revocation: RevocationPolicy,
     /// Stored password formats.
@@ -143,9 +142,7 @@ impl ServeConfig {
         let mut faults = Faults::default();
         let database = database(environment, &mut faults);
         let keys = keys(environment, &mut faults);
-        let token_ttl = token_ttl(environment, &mut faults);
-        let token_issuer =
-            environment.text(env::TOKEN_ISSUER, &mut faults).unwrap_or_else(|| "authservice".to_owned());
+        let terms = terms::read(environment, &mut faults);
         let revocation = RevocationPolicy::read(environment, &mut faults);
         let passwords = PasswordPolicy::read(environment, &mut faults);
         let protection = LoginProtection::read(environment, &mut faults);
@@ -160,8 +157,7 @@ impl ServeConfig {
             (Some(database), Some(keys)) if faults.is_empty() => Ok(Self {
                 database,
                 keys,
-                token_ttl,
-                token_issuer,
+                terms,
                 revocation,
                 passwords,
                 protection,
@@ -329,24 +325,6 @@ fn keys(environment: &Environment, faults: &mut Faults) -> Option<Keys> {
                 "set it, or JWT_SECRET_FILE, to at least 32 random bytes (openssl rand -base64 48), or set KEY_RING_DIR",
             );
             None
-        }
-    }
-}
-
-fn token_ttl(environment: &Environment, faults: &mut Faults) -> Duration {
-    const DAY: Duration = Duration::from_hours(24);
-    // What ended a user's tokens is forgotten after as long.
-    const LONGEST: Duration = Duration::from_hours(8784);
-    let Some(value) = environment.text(env::TOKEN_TTL, faults) else { return DAY };
-    match duration::parse(&value) {
-        Some(ttl) if ttl >= Duration::from_secs(1) && ttl <= LONGEST => ttl,
-        _ => {
-            faults.add(
-                env::TOKEN_TTL,
-                format!("{value:?} is no lifetime"),
-                "use a duration from 1s to 8784h, such as 24h or 1h30m",
-            );
-            DAY
         }
     }
 }

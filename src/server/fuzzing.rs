@@ -69,7 +69,7 @@ struct Claims {
 pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let ring = KeyRing::single(SECRET);
-    let terms = Terms { issuer: "authservice".to_owned(), ttl_seconds: 60 };
+    let terms = Terms { issuer: "authservice".to_owned(), audience: None, ttl_seconds: 60 };
     let verify = |token: &str| tokens::verify(&ring, &terms, token, NOW);
     assert!(verify(text).is_err(), "nobody guesses a signature");
     let Some((header, claims)) = text.split_once('\n') else { return };

@@ -48,7 +48,6 @@ use self::{
     revocation::Revocations,
     store::Store,
     tls::{LiveTls, PairError},
-    tokens::Terms,
 };
 use crate::contract::env;
 
@@ -95,8 +94,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let ServeConfig {
         database,
         keys,
-        token_ttl,
-        token_issuer,
+        terms,
         revocation,
         passwords,
         protection,
@@ -110,7 +108,6 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     } = config;
     let keys = Arc::new(LiveKeys::load(keys)?);
     let tls = tls.map(LiveTls::load).transpose()?.map(Arc::new);
-    let terms = Terms { issuer: token_issuer, ttl_seconds: token_ttl.as_secs() };
     tokens::self_test(&keys.ring(), &terms, unix_now()).map_err(ServeError::SelfTest)?;
     let capacity = Capacity::of_process(hashing_threads, passwords.new.argon2);
     let pool = Arc::new(HashingPool::start(capacity)?);

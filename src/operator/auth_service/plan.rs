@@ -69,6 +69,8 @@ pub struct Server {
     pub token_ttl: String,
     /// [`env::TOKEN_ISSUER`](crate::contract::env::TOKEN_ISSUER).
     pub token_issuer: String,
+    /// [`env::TOKEN_AUDIENCE`](crate::contract::env::TOKEN_AUDIENCE); `None`: leave the variable out.
+    pub token_audience: Option<String>,
     /// [`env::REVOCATION_LAG`](crate::contract::env::REVOCATION_LAG).
     pub revocation_lag: String,
     /// [`env::REVOCATION_UNAVAILABLE`](crate::contract::env::REVOCATION_UNAVAILABLE).

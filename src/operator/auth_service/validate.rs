@@ -304,7 +304,10 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings, tls: Option<String>, adm
         replicas: spec.replicas.max(0),
         connection: settings.connection.clone(),
         token_ttl: duration(token.and_then(|token| token.ttl), DEFAULT_TTL),
-        token_issuer: inputs.identity.issuer(),
+        token_issuer: token
+            .and_then(|token| token.issuer.clone())
+            .unwrap_or_else(|| inputs.identity.issuer()),
+        token_audience: token.and_then(|token| token.audience.clone()),
         revocation_lag: duration(token.and_then(|token| token.revocation_lag), DEFAULT_LAG),
         revocation_unavailable: token.and_then(|token| token.revocation_unavailable).unwrap_or_default(),
         legacy_formats: formats.join(","),

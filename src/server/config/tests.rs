@@ -30,7 +30,8 @@ fn the_names_of_the_original_are_enough() {
         (config.database.host.as_str(), config.database.port, config.database.name.as_str()),
         ("db.example", 3307, "auth")
     );
-    assert_eq!(config.token_ttl, Duration::from_hours(24));
+    let Terms { issuer, audience, ttl_seconds } = config.terms;
+    assert_eq!((issuer.as_str(), audience, ttl_seconds), ("authservice", None, 86_400));
     assert_eq!(config.listen.to_string(), "0.0.0.0:5000");
     let default = Argon2id { memory_kib: 19_456, iterations: 2, parallelism: 1 };
     assert_eq!(
@@ -82,6 +83,8 @@ fn every_fault_is_reported_at_once() {
         ("MYSQL_PORT", "many"),
         ("JWT_SECRET", "sarcasm"),
         ("TOKEN_TTL", "soon"),
+        ("TOKEN_ISSUER", "our shop"),
+        ("TOKEN_AUDIENCE", "authservice-administration"),
         ("REVOCATION_LAG", "6m"),
         ("REVOCATION_UNAVAILABLE", "Perhaps"),
         ("ARGON2_MEMORY_KIB", "131073"),
@@ -108,6 +111,8 @@ fn every_fault_is_reported_at_once() {
             "MYSQL_PORT",
             "JWT_SECRET",
             "TOKEN_TTL",
+            "TOKEN_ISSUER",
+            "TOKEN_AUDIENCE",
             "REVOCATION_LAG",
             "REVOCATION_UNAVAILABLE",
             "ARGON2_MEMORY_KIB",

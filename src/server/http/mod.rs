@@ -44,7 +44,7 @@ use crate::contract::DatabaseFault;
 pub struct Auth {
     /// The keys.
     pub keys: Arc<LiveKeys>,
-    /// Issuer and lifetime.
+    /// What tokens say.
     pub terms: Terms,
     /// The users.
     pub store: Arc<Store>,

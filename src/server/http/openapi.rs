@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn the_schema_of_claims_has_the_claims_of_an_issued_token() {
         let ring = KeyRing::single(b"a-secret-of-more-than-thirty-two-bytes");
-        let terms = Terms { issuer: "authservice".to_owned(), ttl_seconds: 60 };
+        let terms = Terms { issuer: "authservice".to_owned(), audience: None, ttl_seconds: 60 };
         let subject = Subject { id: 7, username: "ann@example.org", admin: true, generation: 0 };
         let token = tokens::issue(&ring, &terms, &subject, 1_800_000_000).unwrap();
         let claims = tokens::verify(&ring, &terms, &token, 1_800_000_000).unwrap().claims;

@@ -18,7 +18,7 @@ const EDDSA: &str = include_str!("testdata/eddsa.pem");
 const RS256: &str = include_str!("testdata/rs256.pem");
 
 fn terms() -> Terms {
-    Terms { issuer: "authservice".to_owned(), ttl_seconds: 60 }
+    Terms { issuer: "authservice".to_owned(), audience: None, ttl_seconds: 60 }
 }
 
 fn ring(entries: &[(&str, &str)]) -> Result<KeyRing, RingError> {

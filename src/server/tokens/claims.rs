@@ -10,8 +10,8 @@ use serde::{
 
 use super::{Subject, Terms, compact::present};
 
-/// The claims of an issued token: the four that clients of the original read, and `iss`, `sub`,
-/// `jti` and `gen` beside them. `gen`, the user's generation of tokens, is a private claim
+/// The claims of an issued token: the four that clients of the original read, and `iss`, `aud` where one
+/// is asked for, `sub`, `jti` and `gen` beside them. `gen`, the user's generation of tokens, is a private claim
 /// (RFC 7519 §4.3) that no library checks. No `nbf`, which would fail on clients whose clock lags.
 #[derive(Serialize)]
 pub(super) struct Issued<'a> {
@@ -20,6 +20,8 @@ pub(super) struct Issued<'a> {
     iat: u64,
     admin: bool,
     iss: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
     sub: String,
     jti: String,
     r#gen: i64,
@@ -33,6 +35,7 @@ impl<'a> Issued<'a> {
             iat: now,
             admin: subject.admin,
             iss: &terms.issuer,
+            aud: terms.audience.as_deref(),
             sub: subject.id.to_string(),
             jti: URL_SAFE_NO_PAD.encode(id),
             r#gen: subject.generation,
@@ -65,7 +68,7 @@ struct Raw<'a> {
     #[serde(default)]
     r#gen: Private<i64>,
     #[serde(borrow, default, deserialize_with = "present")]
-    aud: Option<Private<Text<'a>>>,
+    aud: Option<Audience<'a>>,
 }
 
 /// A private claim (RFC 7519 §4.3): whoever else signs with the same key may mean something of another
@@ -79,7 +82,7 @@ enum Private<T> {
 
 /// Text that borrows from the payload where nothing in it is escaped.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<T> Default for Private<T> {
     fn default() -> Self {
@@ -97,11 +100,31 @@ impl<T> Private<T> {
 }
 
 /// The claim `aud` (RFC 7519 §4.1.3).
+#[derive(Deserialize)]
+#[serde(untagged)]
 pub(super) enum Audience<'a> {
     /// One, as text.
-    One(Cow<'a, str>),
-    /// A list, or what is no audience at all.
-    Other,
+    One(#[serde(borrow)] Text<'a>),
+    /// Several.
+    Several(#[serde(borrow)] Vec<Text<'a>>),
+    /// No audience at all.
+    Other(IgnoredAny),
+}
+
+impl Audience<'_> {
+    /// Whether it is `name` and no other.
+    pub(super) fn is(&self, name: &str) -> bool {
+        matches!(self, Self::One(Text(one)) if one == name)
+    }
+
+    /// Whether `name` is among those it names.
+    pub(super) fn names(&self, name: &str) -> bool {
+        match self {
+            Self::One(Text(one)) => one == name,
+            Self::Several(several) => several.iter().any(|Text(one)| one == name),
+            Self::Other(IgnoredAny) => false,
+        }
+    }
 }
 
 /// Claims of the right types.
@@ -130,7 +153,6 @@ impl<'a> Checked<'a> {
         let Raw { exp, nbf, iat, iss, sub, jti, username, r#gen, aud } = serde_json::from_str(text).ok()?;
         let username = username.ours().map(|Text(username)| username);
         let generation = r#gen.ours();
-        let aud = aud.map(|aud| aud.ours().map_or(Audience::Other, |Text(one)| Audience::One(one)));
         Some(Self { exp, nbf, iat, iss, sub, jti, username, generation, aud })
     }
 }

@@ -41,8 +41,23 @@ const LEEWAY_SECONDS: u64 = 30;
 pub struct Terms {
     /// The `iss` claim; a token that carries another is refused, one that carries none is not.
     pub issuer: String,
+    /// The `aud` claim; a token that does not name it is refused. `None`: one that names any is.
+    pub audience: Option<String>,
     /// From `iat` to `exp`, in seconds.
     pub ttl_seconds: u64,
+}
+
+impl Terms {
+    /// Whether a token is ours by its issuer, and meant for us.
+    fn cover(&self, claims: &claims::Checked<'_>) -> bool {
+        let issued = claims.iss.as_ref().is_none_or(|issuer| *issuer == self.issuer);
+        // RFC 7519 §4.1.3: whoever is not named by an audience must refuse the token.
+        let meant = match (&self.audience, &claims.aud) {
+            (None, audience) => audience.is_none(),
+            (Some(ours), audience) => audience.as_ref().is_some_and(|audience| audience.names(ours)),
+        };
+        issued && meant
+    }
 }
 
 /// Whom a token is issued to.
@@ -148,8 +163,7 @@ pub fn verify(ring: &KeyRing, terms: &Terms, token: &str, now: u64) -> Result<Ve
     let payload = compact.payload().ok_or(TokenFault::Malformed)?;
     let claims = claims::Checked::parse(&payload).ok_or(TokenFault::Malformed)?;
     check_dates(&claims, now)?;
-    // RFC 7519 §4.1.3: whoever is not named by an audience must refuse the token.
-    if claims.aud.is_some() || claims.iss.as_ref().is_some_and(|issuer| *issuer != terms.issuer) {
+    if !terms.cover(&claims) {
         return Err(TokenFault::Foreign);
     }
     let identity = Identity::of(&claims, compact.signed);

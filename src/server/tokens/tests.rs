@@ -10,7 +10,7 @@ const NOW: u64 = 1_800_000_000;
 const SECRET: &[u8] = b"a-secret-of-more-than-thirty-two-bytes";
 
 fn terms() -> Terms {
-    Terms { issuer: "authservice".to_owned(), ttl_seconds: 86_400 }
+    Terms { issuer: "authservice".to_owned(), audience: None, ttl_seconds: 86_400 }
 }
 
 fn subject() -> Subject<'static> {
@@ -200,6 +200,28 @@ fn without_a_key_id_every_key_of_the_ring_is_tried() {
 #[test]
 fn the_self_test_passes_on_a_sound_ring() {
     assert_eq!(self_test(&KeyRing::single(SECRET), &terms(), NOW), Ok(()));
+}
+
+#[test]
+fn with_an_audience_tokens_name_it_and_have_to() {
+    let ring = KeyRing::single(SECRET);
+    let terms = Terms { audience: Some("shop".to_owned()), ..terms() };
+    let ours = issue(&ring, &terms, &subject(), NOW).unwrap();
+    let claims: Value = serde_json::from_slice(&verify(&ring, &terms, &ours, NOW).unwrap().claims).unwrap();
+    assert_eq!(claims["aud"], "shop");
+    let with = |aud: Value| {
+        let claims = json!({"exp": NOW + 10, "aud": aud}).to_string();
+        verify(&ring, &terms, &signed(PYJWT, &claims, SECRET), NOW).err()
+    };
+    for ours in [json!("shop"), json!(["shop"]), json!(["till", "sh\"op", "shop"])] {
+        assert_eq!(with(ours.clone()), None, "{ours}");
+    }
+    let others = [json!("shop "), json!("Shop"), json!([]), json!(["till"]), json!([["shop"]]), json!(7)];
+    for other in others.into_iter().chain([json!(["shop", 7]), json!(null), json!({"shop": 1})]) {
+        assert_eq!(with(other.clone()), Some(TokenFault::Foreign), "{other}");
+    }
+    let without = signed(PYJWT, &future(), SECRET);
+    assert_eq!(verify(&ring, &terms, &without, NOW).err(), Some(TokenFault::Foreign));
 }
 
 #[test]

@@ -124,6 +124,9 @@ fn environment(server: &Server) -> Vec<EnvVar> {
         variable(env::KEY_RING_DIR, mount::KEY_RING),
         variable(env::TOKEN_TTL, &server.token_ttl),
         variable(env::TOKEN_ISSUER, &server.token_issuer),
+    ]);
+    variables.extend(server.token_audience.iter().map(|audience| variable(env::TOKEN_AUDIENCE, audience)));
+    variables.extend([
         variable(env::REVOCATION_LAG, &server.revocation_lag),
         variable(env::REVOCATION_UNAVAILABLE, server.revocation_unavailable.name()),
     ]);

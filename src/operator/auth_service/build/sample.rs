@@ -73,6 +73,7 @@ pub(super) fn managed() -> Plan {
             connection: connection.clone(),
             token_ttl: "24h".to_owned(),
             token_issuer: "http://gate.market.svc:5000".to_owned(),
+            token_audience: None,
             revocation_lag: "5s".to_owned(),
             revocation_unavailable: RevocationUnavailable::Accept,
             legacy_formats: String::new(),

@@ -5,4 +5,5 @@ mod administration;
 mod key_ring;
 mod migration;
 mod places;
+mod terms;
 mod tls;
