@@ -43,6 +43,50 @@ fn token_of_the_original(username: &str, age: i64) -> String {
     python("sign.py", &question).as_str().unwrap().to_owned()
 }
 
+/// Two tokens that end together. A server may remember that one verified, and meets the other when it
+/// has ended.
+struct Tokens {
+    seen: String,
+    unseen: String,
+}
+
+impl Tokens {
+    fn of(servers: &[&Server], mut issue: impl FnMut() -> String) -> Self {
+        let tokens = Self { seen: issue(), unseen: issue() };
+        for server in servers {
+            let repeated = || server.metric("authservice_repeated_tokens_total");
+            let before = repeated();
+            assert!((0..2).all(|_| server.validate(&tokens.seen).status == 200));
+            assert!(repeated() > before, "it is remembered");
+        }
+        tokens
+    }
+
+    fn of_ann(servers: &[&Server]) -> Self {
+        Self::of(servers, || servers[0].token(ANN.0, ANN.1))
+    }
+
+    fn of_the_original(servers: &[&Server], username: &str) -> Self {
+        let mut age = 4;
+        Self::of(servers, || {
+            age += 1;
+            token_of_the_original(username, age)
+        })
+    }
+
+    fn log_out(&self, server: &Server) {
+        for token in [&self.seen, &self.unseen] {
+            let answer = server.logout(token);
+            assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{}", server.log());
+        }
+    }
+
+    fn are_soon_refused(&self, server: &Server, lag: Duration) {
+        server.soon_refuses(&self.seen, lag);
+        assert_eq!(server.validate(&self.unseen).body, REVOKED);
+    }
+}
+
 fn claims(server: &Server, token: &str) -> Value {
     serde_json::from_str(&server.validate(token).body).unwrap()
 }
@@ -52,21 +96,22 @@ fn a_logout_on_one_server_counts_there_at_once_and_on_the_other_within_the_lag()
     for engine in Engine::all() {
         let database = with_users(&engine);
         let (here, there) = (serve(&database), serve(&database));
-        let (ended, kept) = (here.token(ANN.0, ANN.1), here.token(ANN.0, ANN.1));
-        let answer = here.logout(&ended);
-        assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{}", here.log());
-        let refused = here.validate(&ended);
+        let (tokens, kept) = (Tokens::of_ann(&[&here, &there]), here.token(ANN.0, ANN.1));
+        tokens.log_out(&here);
+        let ended = &tokens.seen;
+        let refused = here.validate(ended);
         assert_eq!((refused.status, refused.body.as_str()), (403, REVOKED));
         assert_eq!(
             refused.header("www-authenticate"),
             Some(r#"Bearer realm="authservice", error="invalid_token""#)
         );
-        there.soon_refuses(&ended, LAG);
+        tokens.are_soon_refused(&here, Duration::ZERO);
+        tokens.are_soon_refused(&there, LAG);
         assert_eq!((here.validate(&kept).status, there.validate(&kept).status), (200, 200));
         // A server that starts later knows before it is ready.
-        assert_eq!(serve(&database).validate(&ended).body, REVOKED);
+        assert_eq!(serve(&database).validate(ended).body, REVOKED);
 
-        assert_eq!(here.logout(&ended).body, REVOKED);
+        assert_eq!(here.logout(ended).body, REVOKED);
         assert_eq!(here.logout("junk").body, "Not authorized: malformed");
         let missing = http::call(here.public, "POST", "/logout", &[]).unwrap();
         assert_eq!((missing.status, missing.body.as_str()), (401, "Missing credentials"));
@@ -75,7 +120,7 @@ fn a_logout_on_one_server_counts_there_at_once_and_on_the_other_within_the_lag()
             "SELECT COUNT(*), MAX(expires_at) - UNIX_TIMESTAMP() > 86000 FROM `{}`.authservice_revoked_token",
             database.name
         ));
-        assert_eq!(stored, [["1", "1"]]);
+        assert_eq!(stored, [["2", "1"]]);
     }
 }
 
@@ -83,9 +128,10 @@ fn a_logout_on_one_server_counts_there_at_once_and_on_the_other_within_the_lag()
 fn a_token_without_an_id_is_logged_out_by_what_it_says() {
     let database = with_users(&Engine::mysql());
     let (here, there) = (serve(&database), serve(&database));
-    let (ended, kept) = (token_of_the_original(ANN.0, 10), token_of_the_original(ANN.0, 20));
-    assert_eq!(here.logout(&ended).status, 204);
-    there.soon_refuses(&ended, LAG);
+    let kept = token_of_the_original(ANN.0, 20);
+    let ended = Tokens::of_the_original(&[&here, &there], ANN.0);
+    ended.log_out(&here);
+    ended.are_soon_refused(&there, LAG);
     assert_eq!((here.validate(&kept).status, there.validate(&kept).status), (200, 200));
 }
 
@@ -105,8 +151,9 @@ fn what_is_done_to_a_user_ends_every_token_from_before_on_every_server() {
         for (words, input, then) in deeds {
             let database = with_users(&engine);
             let servers = [serve(&database), serve(&database)];
-            let ours = servers[0].token(ANN.0, ANN.1);
-            let originals = token_of_the_original(ANN.0, 5);
+            let both = [&servers[0], &servers[1]];
+            let ours = Tokens::of_ann(&both);
+            let originals = Tokens::of_the_original(&both, ANN.0);
             let others = servers[0].token("bob@x.io", "secret of bob");
             let others_original = token_of_the_original("bob@x.io", 5);
             if words.is_empty() {
@@ -119,10 +166,10 @@ fn what_is_done_to_a_user_ends_every_token_from_before_on_every_server() {
                 database.user_done(words, input);
             }
             for server in &servers {
-                server.soon_refuses(&ours, LAG);
+                ours.are_soon_refused(server, LAG);
                 // A row that was deleted by hand tells no e-mail.
                 if !words.is_empty() {
-                    server.soon_refuses(&originals, Duration::ZERO);
+                    originals.are_soon_refused(server, Duration::ZERO);
                 }
                 assert_eq!(server.validate(&others).status, 200, "{words:?}");
                 assert_eq!(server.validate(&others_original).status, 200, "{words:?}");
@@ -144,7 +191,8 @@ fn what_is_done_to_a_user_ends_every_token_from_before_on_every_server() {
 fn every_name_that_a_user_had_ends_with_the_tokens_that_carry_it() {
     for engine in Engine::all() {
         let database = with_users(&engine);
-        let old = token_of_the_original(ANN.0, 5);
+        let running = serve(&database);
+        let old = Tokens::of_the_original(&[&running], ANN.0);
         database.user_done(&["change", ANN.0, "--email", "anna@x.io"], "");
         let between = token_of_the_original("anna@x.io", 0);
         std::thread::sleep(Duration::from_secs(1));
@@ -152,9 +200,10 @@ fn every_name_that_a_user_had_ends_with_the_tokens_that_carry_it() {
         database.user_done(&["disable", "bea@x.io"], "");
         // A server that starts reads everything, and nothing of what happened in between.
         let server = serve(&database);
-        for token in [&old, &between, &token_of_the_original("bea@x.io", 0)] {
+        for token in [&old.seen, &between, &token_of_the_original("bea@x.io", 0)] {
             server.soon_refuses(token, Duration::from_secs(1));
         }
+        old.are_soon_refused(&running, LAG);
         assert_eq!(server.validate(&token_of_the_original("bob@x.io", 0)).status, 200);
     }
 }
@@ -201,8 +250,8 @@ fn a_revocation_that_commits_late_under_an_old_timestamp_counts() {
     for engine in Engine::all() {
         let database = with_users(&engine);
         let server = serve(&database);
-        let token = server.token("bob@x.io", "secret of bob");
-        let id = claims(&server, &token)["sub"].as_str().unwrap().to_owned();
+        let tokens = Tokens::of(&[&server], || server.token("bob@x.io", "secret of bob"));
+        let id = claims(&server, &tokens.seen)["sub"].as_str().unwrap().to_owned();
         let mut late = engine.connect();
         late.run(&format!(
             "START TRANSACTION; INSERT INTO `{}`.authservice_access (user_id, generation, changed_at) \
@@ -213,9 +262,9 @@ fn a_revocation_that_commits_late_under_an_old_timestamp_counts() {
         assert_eq!(server.logout(&server.token(ANN.0, ANN.1)).status, 204);
         database.user_done(&["revoke-tokens", ANN.0], "");
         thread::sleep(Duration::from_secs(3));
-        assert_eq!(server.validate(&token).status, 200);
+        assert_eq!(server.validate(&tokens.seen).status, 200);
         late.run("COMMIT");
-        server.soon_refuses(&token, LAG);
+        tokens.are_soon_refused(&server, LAG);
     }
 }
 
@@ -227,29 +276,30 @@ fn an_outage_keeps_the_list_and_goes_on_validating_and_logs_nobody_out_in_preten
         let elsewhere = serve(&database);
         database.via = proxy.address;
         let server = serve(&database);
-        let (ended, good, next) =
-            (server.token(ANN.0, ANN.1), server.token(ANN.0, ANN.1), server.token(ANN.0, ANN.1));
-        assert_eq!(server.logout(&ended).status, 204);
+        let (ended, next) = (Tokens::of_ann(&[&server]), Tokens::of_ann(&[&server]));
+        let good = server.token(ANN.0, ANN.1);
+        ended.log_out(&server);
         proxy.cut();
-        let refused = server.logout(&next);
+        let refused = server.logout(&next.seen);
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
         let body = r#"{"password":"another secret"}"#;
         assert_eq!(http::password(server.public, ANN, JSON, body).unwrap().status, 503);
-        assert_eq!(elsewhere.logout(&next).status, 204);
+        next.log_out(&elsewhere);
         let age = || {
             let metrics = http::get(server.ops, "/metrics").unwrap().body;
             let line = metrics.lines().find(|line| line.starts_with("authservice_revocations_age_seconds "));
             line.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap()
         };
         eventually("the gauge rises", Duration::from_secs(20), || age() >= 5);
-        assert_eq!(server.validate(&ended).body, REVOKED);
-        assert_eq!((server.validate(&good).status, server.validate(&next).status), (200, 200));
+        ended.are_soon_refused(&server, Duration::ZERO);
+        assert_eq!((server.validate(&good).status, server.validate(&next.seen).status), (200, 200));
         assert!(server.log().contains("revocations cannot be read; keeping those last read"));
 
         proxy.mend();
         eventually("the list is read again", Duration::from_secs(10), || {
-            server.validate(&next).body == REVOKED
+            server.validate(&next.seen).body == REVOKED
         });
+        next.are_soon_refused(&server, Duration::ZERO);
         eventually("the gauge falls", Duration::from_secs(5), || age() <= 2);
         assert_eq!(server.validate(&good).status, 200);
     }
@@ -289,7 +339,7 @@ fn a_user_changes_the_own_password_and_is_logged_in_by_it_alone() {
     for engine in Engine::all() {
         let database = with_users(&engine);
         let (here, there) = (serve(&database), serve(&database));
-        let (old, others) = (here.token(ANN.0, ANN.1), here.token("bob@x.io", "secret of bob"));
+        let (old, others) = (Tokens::of_ann(&[&here, &there]), here.token("bob@x.io", "secret of bob"));
         let change = |password: &str, media_type: &str, body: &str| {
             let answer = http::password(here.public, (ANN.0, password), media_type, body).unwrap();
             (answer.status, answer.body)
@@ -321,13 +371,13 @@ fn a_user_changes_the_own_password_and_is_logged_in_by_it_alone() {
         assert_eq!(change("wrong password", JSON, wanted), (401, "Invalid credentials".to_owned()));
         let anonymous = http::call(here.public, "POST", "/password", &[("Content-Length", "0")]).unwrap();
         assert_eq!((anonymous.status, anonymous.body.as_str()), (401, "Missing credentials"));
-        assert_eq!(here.validate(&old).status, 200, "nothing has changed");
+        assert_eq!(here.validate(&old.seen).status, 200, "nothing has changed");
 
         assert_eq!(change(ANN.1, JSON, wanted), (204, String::new()));
         let new = here.token(ANN.0, "new secret of ann");
         assert_eq!(here.login(ANN.0, ANN.1).status, 401);
         for server in [&here, &there] {
-            server.soon_refuses(&old, LAG);
+            old.are_soon_refused(server, LAG);
             assert_eq!((server.validate(&new).status, server.validate(&others).status), (200, 200));
         }
         let form = "application/x-www-form-urlencoded";

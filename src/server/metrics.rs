@@ -12,7 +12,7 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text::encode},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text::encode},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
@@ -195,6 +195,7 @@ pub struct Metrics {
     attempts: [[AtomicU64; AttemptOutcome::NAMES.len()]; 2],
     validations: [AtomicU64; ValidationOutcome::NAMES.len()],
     hashing_wait: Histogram,
+    repeated_tokens: AtomicU64,
     rehashed: AtomicU64,
     unverifiable: [AtomicU64; Unusable::ALL.len()],
     locked_out: [AtomicU64; Kind::ALL.len()],
@@ -227,6 +228,11 @@ impl Metrics {
     /// Counts the wait for a hashing permit.
     pub fn waited_for_hashing(&self, waited: Duration) {
         self.hashing_wait.observe(waited);
+    }
+
+    /// Counts a token whose signature was checked before and not again.
+    pub fn known_again(&self) {
+        self.repeated_tokens.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a stored password that was replaced by its hash.
@@ -371,7 +377,6 @@ impl Sources {
     }
 
     fn lockout(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        use prometheus_client::encoding::EncodeMetric;
         let help = "Logins refused because the account or the source is locked";
         let mut family = encoder.encode_descriptor("locked_out_logins", help, None, MetricType::Counter)?;
         for (kind, count) in Kind::ALL.into_iter().zip(&self.metrics.locked_out) {
@@ -443,7 +448,6 @@ impl Collector for Sources {
             )?
             .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         let mut gauge = |name: &str, help: &str, value: i64| {
-            use prometheus_client::encoding::EncodeMetric;
             ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
         };
         let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
@@ -482,11 +486,18 @@ impl Collector for Sources {
             let help = "1 when more tokens or users are revoked than can be remembered";
             gauge("revocations_full", help, i64::from(self.revocations.is_full()))?;
         }
-        let rehashed = ConstCounter::new(self.metrics.rehashed.load(Ordering::Relaxed));
-        let help = "Stored passwords replaced by their hash";
-        prometheus_client::encoding::EncodeMetric::encode(
-            &rehashed,
-            encoder.encode_descriptor("rehashed_passwords", help, None, MetricType::Counter)?,
-        )
+        let counters = [
+            ("rehashed_passwords", "Stored passwords replaced by their hash", &self.metrics.rehashed),
+            (
+                "repeated_tokens",
+                "Tokens whose signature was checked when they came before, and not again",
+                &self.metrics.repeated_tokens,
+            ),
+        ];
+        for (name, help, count) in counters {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count.load(Ordering::Relaxed)).encode(descriptor)?;
+        }
+        Ok(())
     }
 }

@@ -36,7 +36,7 @@ use self::{
     config::{AdministrationConfig, ServeConfig},
     health::{Health, watch_database},
     http::{
-        Auth,
+        Auth, Verdicts,
         administration::{self, Administration},
         ops::{self, Ops},
     },
@@ -131,6 +131,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let auth = Arc::new(Auth {
         keys: Arc::clone(&keys),
         terms,
+        verdicts: Verdicts::default(),
         store: Arc::clone(&store),
         limiter,
         revocations,

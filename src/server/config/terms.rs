@@ -55,7 +55,7 @@ fn name(variable: &'static str, environment: &Environment, faults: &mut Faults) 
     Some(name)
 }
 
-/// RFC 7519 §2, StringOrURI, without what no shell or manifest carries unharmed.
+/// `StringOrURI` of RFC 7519 §2, without what no shell or manifest carries unharmed.
 fn is_string_or_uri(name: &str) -> bool {
     let scheme = |scheme: &str| {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())

@@ -5,8 +5,6 @@ use std::borrow::Cow;
 use axum::http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::server::tokens::Verified;
-
 /// The token's `sub`, or its `username` when it has none.
 const USER: HeaderName = HeaderName::from_static("x-auth-request-user");
 /// The token's `username`.
@@ -18,13 +16,12 @@ const FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 /// no two names become one.
 const UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
-/// The headers of a token that verified. All of them, always: a proxy that overwrites what the client
+/// The headers of a token that verified, by its `sub` and its `username`. All of them, always: a proxy that overwrites what the client
 /// sent under such a name overwrites it only with a header that is there. One that the token says nothing
 /// about is empty.
-pub(super) fn headers(token: &Verified) -> [(HeaderName, HeaderValue); 3] {
-    let text = |claim: &Option<String>| claim.as_deref().map(header_value);
-    let username = text(&token.username).unwrap_or(HeaderValue::from_static(""));
-    let user = text(&token.subject).unwrap_or_else(|| username.clone());
+pub(super) fn headers(subject: Option<&str>, username: Option<&str>) -> [(HeaderName, HeaderValue); 3] {
+    let username = username.map_or(HeaderValue::from_static(""), header_value);
+    let user = subject.map_or_else(|| username.clone(), header_value);
     [(USER, user), (EMAIL, username.clone()), (FORWARDED_USER, username)]
 }
 
@@ -38,22 +35,10 @@ fn header_value(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::tokens::{Fingerprint, Holder, Identity};
 
     /// User, e-mail and forwarded user.
     fn values(subject: Option<&str>, username: Option<&str>) -> [String; 3] {
-        let token = Verified {
-            claims: Vec::new(),
-            identity: Identity {
-                token: Fingerprint([0; 32]),
-                holder: Holder::Unknown,
-                issued_at: None,
-                expires_at: 0,
-            },
-            subject: subject.map(str::to_owned),
-            username: username.map(str::to_owned),
-        };
-        let headers = headers(&token);
+        let headers = headers(subject, username);
         assert_eq!(headers.each_ref().map(|(name, _)| name), [&USER, &EMAIL, &FORWARDED_USER]);
         headers.map(|(_, value)| value.to_str().unwrap().to_owned())
     }

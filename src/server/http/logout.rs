@@ -93,7 +93,8 @@ pub(super) async fn logout(State(auth): State<Arc<Auth>>, request: Request<Body>
 async fn answer(auth: &Auth, request: Request<Body>) -> Result<Option<i64>, LogoutError> {
     let (head, body) = request.into_parts();
     body::discard(body).await?;
-    let identity = verified(auth, &head.headers).await?.identity;
+    let verdict = verified(auth, &head.headers).await?;
+    let identity = &verdict.token.identity;
     auth.store.revoke(&identity.token, identity.expires_at).await?;
     auth.revocations.note(&identity.token, identity.expires_at)?;
     Ok(match identity.holder {

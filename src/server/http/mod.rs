@@ -14,6 +14,7 @@ pub mod ops;
 mod password;
 mod trace_context;
 mod validate;
+mod verdicts;
 
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ use super::{
 };
 use crate::contract::DatabaseFault;
 
+pub use self::verdicts::Verdicts;
+
 /// What the public endpoints work with.
 #[derive(Debug)]
 pub struct Auth {
@@ -46,6 +49,8 @@ pub struct Auth {
     pub keys: Arc<LiveKeys>,
     /// What tokens say.
     pub terms: Terms,
+    /// The tokens that verified lately.
+    pub verdicts: Verdicts,
     /// The users.
     pub store: Arc<Store>,
     /// Which logins may be tried.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::State,
     http::{
         HeaderMap, HeaderValue, Request, StatusCode,
@@ -13,15 +13,16 @@ use axum::{
 };
 
 use super::{
-    Auth, BodyRefused, body, challenge, credentials, identity,
+    Auth, BodyRefused, body, challenge, credentials,
     openapi::{BadToken, BeforeAnyEndpoint, BodyRefusals, GoodToken, GoodTokenInHeaders},
     unavailable,
+    verdicts::Verdict,
 };
 use crate::server::{
     config::InvalidTokenStatus,
     keys::unix_now,
     metrics::{Endpoint, ValidationOutcome},
-    tokens::{self, TokenFault, Verified},
+    tokens::TokenFault,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -107,7 +108,7 @@ pub(super) async fn forward_auth(State(auth): State<Arc<Auth>>, request: Request
     respond(&auth, request, |_| Response::new(Body::empty())).await
 }
 
-async fn respond(auth: &Auth, request: Request<Body>, good: impl FnOnce(Vec<u8>) -> Response) -> Response {
+async fn respond(auth: &Auth, request: Request<Body>, good: impl FnOnce(Bytes) -> Response) -> Response {
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let verdict = match body::discard(body).await {
@@ -117,10 +118,9 @@ async fn respond(auth: &Auth, request: Request<Body>, good: impl FnOnce(Vec<u8>)
     auth.metrics
         .validated(verdict.as_ref().map_or_else(|error| error.outcome(), |_| ValidationOutcome::Accepted));
     let mut response = match verdict {
-        Ok(token) => {
-            let names = identity::headers(&token);
-            let mut response = good(token.claims);
-            response.headers_mut().extend(names);
+        Ok(verdict) => {
+            let mut response = good(verdict.token.claims.clone());
+            response.headers_mut().extend(verdict.names.clone());
             response
         }
         Err(error) => error.response(auth.invalid_token_status),
@@ -132,20 +132,20 @@ async fn respond(auth: &Auth, request: Request<Body>, good: impl FnOnce(Vec<u8>)
 }
 
 /// The bearer token, when it is good.
-pub(super) async fn verified(auth: &Auth, headers: &HeaderMap) -> Result<Verified, ValidateError> {
+pub(super) async fn verified(auth: &Auth, headers: &HeaderMap) -> Result<Arc<Verdict>, ValidateError> {
     let token = credentials::bearer(headers).ok_or(ValidateError::MissingCredentials)?;
-    let verify = || tokens::verify(&auth.keys.ring(), &auth.terms, token, unix_now());
+    let verify = || auth.verdicts.verify(&auth.keys.ring(), &auth.terms, token, unix_now(), &auth.metrics);
     let verdict = match verify() {
         // Another pod may sign with a key that has not reached this one's loaded ring.
         Err(TokenFault::UnknownKey) if auth.keys.look_for_unknown_key().await => verify(),
         verdict => verdict,
     };
-    let verified = verdict.map_err(ValidateError::NotAuthorized)?;
-    if auth.revocations.ends(&verified.identity) {
+    let verdict = verdict.map_err(ValidateError::NotAuthorized)?;
+    if auth.revocations.ends(&verdict.token.identity) {
         return Err(ValidateError::NotAuthorized(TokenFault::Revoked));
     }
     if auth.revocations.is_too_old() {
         return Err(ValidateError::RevocationsUnknown);
     }
-    Ok(verified)
+    Ok(verdict)
 }

@@ -7,9 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::Rng;
 use serde::Serialize;
 
-use super::{
-    KeyRing, SignError, TokenFault, check_dates, check_signature, claims::Checked, compact::Compact, sign,
-};
+use super::{KeyRing, SignError, TokenFault, claims::Checked, compact::Compact, sign, signed_by};
 use crate::contract::{
     ADMINISTRATION_AUDIENCE,
     key_ring::{self, WeakKey},
@@ -68,15 +66,15 @@ impl AdminKey {
     /// The first fault found; the signature is checked before any claim.
     pub fn verify(&self, token: &str, now: u64) -> Result<Option<String>, TokenFault> {
         let compact = Compact::split(token).ok_or(TokenFault::Malformed)?;
-        check_signature(&self.0, &compact, now)?;
+        signed_by(&self.0, &compact, now)?;
         let payload = compact.payload().ok_or(TokenFault::Malformed)?;
         let claims = Checked::parse(&payload).ok_or(TokenFault::Malformed)?;
         if !claims.aud.as_ref().is_some_and(|audience| audience.is(ADMINISTRATION_AUDIENCE)) {
             return Err(TokenFault::Foreign);
         }
-        check_dates(&claims, now)?;
-        let issued = claims.iat.ok_or(TokenFault::Malformed)?;
-        let lifetime = claims.exp.seconds().saturating_sub(issued.seconds());
+        claims.dates.check(now)?;
+        let issued = claims.dates.iat.ok_or(TokenFault::Malformed)?;
+        let lifetime = claims.dates.exp.seconds().saturating_sub(issued.seconds());
         if u64::try_from(lifetime).is_ok_and(|seconds| seconds > LONGEST_SECONDS) {
             return Err(TokenFault::Malformed);
         }

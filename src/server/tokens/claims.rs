@@ -8,7 +8,7 @@ use serde::{
     de::{Error, IgnoredAny, Visitor},
 };
 
-use super::{Subject, Terms, compact::present};
+use super::{LEEWAY_SECONDS, Subject, Terms, TokenFault, compact::present};
 
 /// The claims of an issued token: the four that clients of the original read, and `iss`, `aud` where one
 /// is asked for, `sub`, `jti` and `gen` beside them. `gen`, the user's generation of tokens, is a private claim
@@ -129,9 +129,7 @@ impl Audience<'_> {
 
 /// Claims of the right types.
 pub(super) struct Checked<'a> {
-    pub(super) exp: NumericDate,
-    pub(super) nbf: Option<NumericDate>,
-    pub(super) iat: Option<NumericDate>,
+    pub(super) dates: Dates,
     pub(super) iss: Option<Cow<'a, str>>,
     pub(super) sub: Option<Cow<'a, str>>,
     pub(super) jti: Option<Cow<'a, str>>,
@@ -153,7 +151,27 @@ impl<'a> Checked<'a> {
         let Raw { exp, nbf, iat, iss, sub, jti, username, r#gen, aud } = serde_json::from_str(text).ok()?;
         let username = username.ours().map(|Text(username)| username);
         let generation = r#gen.ours();
-        Some(Self { exp, nbf, iat, iss, sub, jti, username, generation, aud })
+        Some(Self { dates: Dates { exp, nbf, iat }, iss, sub, jti, username, generation, aud })
+    }
+}
+
+/// When a token is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dates {
+    pub(super) exp: NumericDate,
+    pub(super) nbf: Option<NumericDate>,
+    pub(super) iat: Option<NumericDate>,
+}
+
+impl Dates {
+    pub(super) fn check(&self, now: u64) -> Result<(), TokenFault> {
+        if self.exp.is_past(now) {
+            return Err(TokenFault::Expired);
+        }
+        if [self.nbf, self.iat].into_iter().flatten().any(|date| date.is_after(now + LEEWAY_SECONDS)) {
+            return Err(TokenFault::NotYetValid);
+        }
+        Ok(())
     }
 }
 

@@ -2,9 +2,9 @@
 
 use sha2::{Digest, Sha256};
 
-use super::claims::Checked;
+use super::claims::{Checked, NumericDate};
 
-/// SHA-256 of what tells one token, or one username, from every other.
+/// SHA-256 of what tells one token, one username or one key from every other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
@@ -15,8 +15,8 @@ impl Fingerprint {
         Self::of("username", username)
     }
 
-    fn of(kind: &str, text: &str) -> Self {
-        let hash = Sha256::new().chain_update(kind).chain_update([0]).chain_update(text);
+    pub(super) fn of(kind: &str, bytes: impl AsRef<[u8]>) -> Self {
+        let hash = Sha256::new().chain_update(kind).chain_update([0]).chain_update(bytes);
         Self(hash.finalize().into())
     }
 }
@@ -53,7 +53,7 @@ pub enum Holder {
 impl Identity {
     pub(super) fn of(claims: &Checked<'_>, signed: &str) -> Self {
         let token = match &claims.jti {
-            Some(id) => Fingerprint::of("jti", id),
+            Some(id) => Fingerprint::of("jti", id.as_bytes()),
             None => Fingerprint::of("token", signed),
         };
         // Without our `iss`, `sub` may be anybody's notion of a user.
@@ -66,8 +66,8 @@ impl Identity {
         Self {
             token,
             holder,
-            issued_at: claims.iat.map(super::NumericDate::seconds),
-            expires_at: claims.exp.seconds(),
+            issued_at: claims.dates.iat.map(NumericDate::seconds),
+            expires_at: claims.dates.exp.seconds(),
         }
     }
 }

@@ -8,7 +8,7 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, Jwk, PublicKeyUse},
 };
 
-use super::RingError;
+use super::{Fingerprint, RingError};
 use crate::contract::{
     self,
     key_ring::{MIN_KEY_BYTES, MIN_MODULUS_BYTES},
@@ -28,6 +28,7 @@ const PRIVATE: [(contract::Algorithm, Algorithm, ReadPem); 3] = [
 pub struct Key {
     id: String,
     algorithm: Algorithm,
+    fingerprint: Fingerprint,
     encoded_header: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -49,7 +50,7 @@ impl Key {
         let kind = PRIVATE.iter().find_map(|kind| Some((entry.strip_suffix(kind.0.entry_suffix())?, kind)));
         let Some((id, (named, algorithm, read))) = kind else { return Ok(None) };
         check_id(entry, id)?;
-        let key = read(value).and_then(|encoding| Self::private(id, *algorithm, encoding));
+        let key = read(value).and_then(|encoding| Self::private(id, *algorithm, encoding, value));
         match key {
             Ok(key) if key.is_long_enough() => Ok(Some(key)),
             _ => Err(RingError::UnusableKey { entry: entry.to_owned(), algorithm: *named }),
@@ -59,26 +60,27 @@ impl Key {
     /// An HS256 key.
     pub(super) fn symmetric(id: &str, secret: &[u8]) -> Self {
         let (encoding, decoding) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
-        Self::new(id, Algorithm::HS256, encoding, decoding, None)
+        Self::new(id, Algorithm::HS256, secret, encoding, decoding, None)
     }
 
-    fn private(id: &str, algorithm: Algorithm, encoding: EncodingKey) -> errors::Result<Self> {
+    fn private(id: &str, algorithm: Algorithm, encoding: EncodingKey, pem: &[u8]) -> errors::Result<Self> {
         let mut public = Jwk::from_encoding_key(&encoding, algorithm)?;
         public.common.key_id = Some(id.to_owned());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
         let decoding = DecodingKey::from_jwk(&public)?;
-        Ok(Self::new(id, algorithm, encoding, decoding, Some(public)))
+        Ok(Self::new(id, algorithm, pem, encoding, decoding, Some(public)))
     }
 
     /// A key of which only the public part is known.
     #[cfg(test)]
     pub(super) fn verifying(id: &str, algorithm: Algorithm, decoding: DecodingKey) -> Self {
-        Self::new(id, algorithm, EncodingKey::from_secret(b""), decoding, None)
+        Self::new(id, algorithm, b"", EncodingKey::from_secret(b""), decoding, None)
     }
 
     fn new(
         id: &str,
         algorithm: Algorithm,
+        material: &[u8],
         encoding: EncodingKey,
         decoding: DecodingKey,
         public: Option<Jwk>,
@@ -87,6 +89,7 @@ impl Key {
         Self {
             id: id.to_owned(),
             algorithm,
+            fingerprint: Fingerprint::of(&header, material),
             encoded_header: URL_SAFE_NO_PAD.encode(header),
             encoding,
             decoding,
@@ -122,6 +125,11 @@ impl Key {
     #[must_use]
     pub fn public(&self) -> Option<&Jwk> {
         self.public.as_ref()
+    }
+
+    /// What tells the key from every other, those that had its id before included.
+    pub(super) fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
     }
 
     pub(super) fn algorithm(&self) -> Algorithm {

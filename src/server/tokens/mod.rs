@@ -12,6 +12,7 @@ mod ring;
 
 use std::{borrow::Cow, fmt};
 
+use axum::body::Bytes;
 use jsonwebtoken::{Algorithm, crypto};
 use rand::Rng;
 
@@ -24,7 +25,7 @@ pub use self::{
     ring::{KeyRing, RingError},
 };
 use self::{
-    claims::{Issued, NumericDate},
+    claims::{Dates, Issued},
     compact::{Compact, Header},
 };
 use crate::contract::key_ring::SINGLE_KEY_ID;
@@ -77,13 +78,25 @@ pub struct Subject<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// Its claims, a JSON object, as they were signed.
-    pub claims: Vec<u8>,
+    pub claims: Bytes,
     /// Which token it is, and whose.
     pub identity: Identity,
     /// The claim `sub`.
     pub subject: Option<String>,
     /// The claim `username`, where it is text.
     pub username: Option<String>,
+    dates: Dates,
+    key: Fingerprint,
+}
+
+impl Verified {
+    /// Whether it would verify at `now` (seconds since the epoch) as it once did: by a key of the ring, and
+    /// in its time.
+    #[must_use]
+    pub fn holds(&self, ring: &KeyRing, now: u64) -> bool {
+        self.dates.check(now).is_ok()
+            && ring.keys().any(|key| *key.fingerprint() == self.key && key.verifies_at(now))
+    }
 }
 
 /// Why a token does not verify.
@@ -159,34 +172,23 @@ fn sign(key: &Key, claims: &str) -> Result<String, SignError> {
 /// The first fault found; the signature is checked before any claim.
 pub fn verify(ring: &KeyRing, terms: &Terms, token: &str, now: u64) -> Result<Verified, TokenFault> {
     let compact = Compact::split(token).ok_or(TokenFault::Malformed)?;
-    check_signature(ring, &compact, now)?;
+    let key = signed_by(ring, &compact, now)?;
     let payload = compact.payload().ok_or(TokenFault::Malformed)?;
     let claims = claims::Checked::parse(&payload).ok_or(TokenFault::Malformed)?;
-    check_dates(&claims, now)?;
+    claims.dates.check(now)?;
     if !terms.cover(&claims) {
         return Err(TokenFault::Foreign);
     }
     let identity = Identity::of(&claims, compact.signed);
+    let dates = claims.dates;
     let [subject, username] = [claims.sub, claims.username].map(|claim| claim.map(Cow::into_owned));
-    Ok(Verified { identity, subject, username, claims: payload })
+    let key = *key.fingerprint();
+    Ok(Verified { identity, subject, username, dates, key, claims: payload.into() })
 }
 
-fn check_dates(claims: &claims::Checked<'_>, now: u64) -> Result<(), TokenFault> {
-    if claims.exp.is_past(now) {
-        return Err(TokenFault::Expired);
-    }
-    if [claims.nbf, claims.iat]
-        .into_iter()
-        .flatten()
-        .any(|date: NumericDate| date.is_after(now + LEEWAY_SECONDS))
-    {
-        return Err(TokenFault::NotYetValid);
-    }
-    Ok(())
-}
-
-fn check_signature(ring: &KeyRing, token: &Compact<'_>, now: u64) -> Result<(), TokenFault> {
-    let verifies = |key: &Key| {
+/// The key of the ring that the token is signed by.
+fn signed_by<'a>(ring: &'a KeyRing, token: &Compact<'_>, now: u64) -> Result<&'a Key, TokenFault> {
+    let verifies = |key: &&Key| {
         crypto::verify(token.signature, token.signed.as_bytes(), key.decoding(), key.algorithm())
             .unwrap_or(false)
     };
@@ -196,11 +198,11 @@ fn check_signature(ring: &KeyRing, token: &Compact<'_>, now: u64) -> Result<(), 
         None => named(ring, &token.header().ok_or(TokenFault::Malformed)?)?,
     };
     match named {
-        Some(key) if !key.verifies_at(now) => Err(TokenFault::UnknownKey),
-        Some(key) if verifies(key) => Ok(()),
-        None if ring.keys().filter(|key| is_anonymous(key) && key.verifies_at(now)).any(verifies) => Ok(()),
-        _ => Err(TokenFault::BadSignature),
+        Some(key) if !key.verifies_at(now) => return Err(TokenFault::UnknownKey),
+        Some(key) => Some(key).filter(verifies),
+        None => ring.keys().filter(|key| is_anonymous(key) && key.verifies_at(now)).find(verifies),
     }
+    .ok_or(TokenFault::BadSignature)
 }
 
 /// The key that a header names, `None` where it names none. The algorithm must be the key's own: by
