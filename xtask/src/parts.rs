@@ -28,7 +28,7 @@ pub enum Rootfs {
     /// nginx, Caddy and Envoy, to stand before the service, and Schemathesis, to hold it to its `OpenAPI`
     /// document.
     Proxies,
-    /// JWT libraries of other languages, and slowhttptest, to use and misuse the service.
+    /// JWT libraries of other languages, slowhttptest and hydra, to use and misuse the service.
     Consumers,
 }
 
@@ -98,6 +98,7 @@ impl Rootfs {
                 "default-jre-headless",
                 "golang-github-golang-jwt-jwt-v5-dev",
                 "golang-go",
+                "hydra",
                 "maven",
                 "node-jose",
                 "nodejs",
