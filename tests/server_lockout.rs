@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     io::Write,
     net::{SocketAddr, TcpStream},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
     thread::{scope, sleep},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use serde_json::json;
 use server_support::{
     BINARY, Database, Engine, Server, eventually,
     http::{self, Answer},
-    python,
+    program, python,
 };
 
 const REFUSED: &str = "Too many failed logins, try again later";
@@ -331,6 +331,61 @@ fn a_list_of_two_hundred_words_does_not_get_to_the_right_one() {
         *counts.entry(answer["status"].as_u64().unwrap()).or_insert(0) += 1;
     }
     assert_eq!(counts, [(401, 10), (429, 190)].into());
+}
+
+/// Tries the words of its standard input on an account until one is right, which it tells, for a minute at most.
+/// Its files are in a folder that goes with it.
+const HYDRA: &str = r#"
+folder=$(mktemp -d) && cd "$folder" && cat > words || exit
+timeout 60 hydra -f -t "$3" -l "$2" -P words -s "$1" 127.0.0.1 http-post /login
+status=$?
+rm -r "$folder"
+exit $status
+"#;
+
+/// hydra with so many words tried at the same time.
+fn hydra(server: &Server, email: &str, words: &[String], at_once: usize) -> Child {
+    let mut command = program("TEST_CONSUMERS");
+    command.args(["/bin/sh", "-c", HYDRA, "hydra", &server.public.port().to_string(), email]);
+    command.arg(at_once.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(words.join("\n").as_bytes()).unwrap();
+    child
+}
+
+/// The passwords that hydra tells once it has ended.
+fn found(hydra: Child) -> Vec<String> {
+    let output = hydra.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && told.contains("1 of 1 target"), "{:?}: {told}", output.status);
+    told.lines().filter_map(|line| Some(line.split_once("password: ")?.1.to_owned())).collect()
+}
+
+#[test]
+fn hydra_finds_the_password_that_ends_its_list_only_where_protection_is_off() {
+    let database = with_user(&Engine::mariadb());
+    database.admin_migration().user("bob@x.io", false, Some("another secret")).succeed();
+    let mut words: Vec<_> = (0..199).map(|number| format!("word-{number}")).collect();
+    words.push("secret".to_owned());
+
+    let server = database.serve(&[("LOGIN_MAX_FAILURES", "0")]);
+    // Few at once: a machine too busy to hash them in time says 503, and hydra does not come again.
+    assert_eq!(found(hydra(&server, "ann@x.io", &words, 4)), ["secret"]);
+    drop(server);
+
+    let server = database.serve(&[]);
+    let (mut attack, mut others) = (hydra(&server, "ann@x.io", &words, 16), 0);
+    while attack.try_wait().unwrap().is_none() {
+        server.token("bob@x.io", "another secret");
+        others += 1;
+    }
+    assert_eq!(found(attack), [""; 0]);
+    let logins = |outcome| server.metric(&format!(r#"authservice_logins_total{{outcome="{outcome}"}}"#));
+    assert_eq!((hashes(&server), logins("refused"), logins("accepted")), (10 + others, 10, others));
+    // Of those that wait for the first ten, some may on a busy machine be told to come again.
+    assert_eq!(logins("locked_out") + logins("busy"), 190, "each word was tried");
+    assert!(others > 0, "nobody else logged in meanwhile");
+    assert_eq!(server.login("ann@x.io", "secret").status, 429);
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub mod buildah;
 pub mod cache;
 pub mod checks;
 pub mod cluster;
+mod consumers;
 pub mod database;
 pub mod demo;
 pub mod figures;

