@@ -75,10 +75,20 @@ impl Engine {
         engines
     }
 
+    /// Every member of one Galera cluster.
+    pub fn galera() -> Vec<Self> {
+        let urls = std::env::var("TEST_GALERA_URLS").expect("TEST_GALERA_URLS must have a URL a member");
+        urls.split_whitespace().map(|url| Self::at("Galera", url)).collect()
+    }
+
     fn from_url(name: &'static str, variable: &str) -> Self {
         let url = std::env::var(variable)
             .unwrap_or_else(|_| panic!("{variable} must be mysql://root:password@127.0.0.1:port"));
-        let rest = url.trim().strip_prefix("mysql://").expect("mysql://");
+        Self::at(name, url.trim())
+    }
+
+    fn at(name: &'static str, url: &str) -> Self {
+        let rest = url.strip_prefix("mysql://").expect("mysql://");
         let (account, address) = rest.split_once('@').expect("an account");
         let (user, password) = account.split_once(':').expect("a password");
         Self {
@@ -114,6 +124,7 @@ impl Engine {
             password: "it's \\ a \"pass%word`".to_owned(),
             name,
             via: self.address,
+            is_guest: false,
             sql: OnceCell::new(),
         }
     }
@@ -129,7 +140,7 @@ impl Sql {
         self.try_run(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
-    fn try_run(&mut self, statement: &str) -> Result<(), sqlx::Error> {
+    pub fn try_run(&mut self, statement: &str) -> Result<(), sqlx::Error> {
         self.runtime
             .block_on(sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut self.connection))
             .map(|_| ())
@@ -162,6 +173,8 @@ pub struct Database {
     pub password: String,
     /// Where the server finds the database.
     pub via: SocketAddr,
+    /// Whether another value drops it.
+    is_guest: bool,
     sql: OnceCell<RefCell<Sql>>,
 }
 
@@ -169,6 +182,19 @@ impl Database {
     /// The administrator's connection, opened once.
     pub fn sql(&self) -> RefMut<'_, Sql> {
         self.sql.get_or_init(|| RefCell::new(self.engine.connect())).borrow_mut()
+    }
+
+    /// The same on another member of the cluster.
+    pub fn on(&self, member: &Engine) -> Self {
+        Self {
+            engine: member.clone(),
+            name: self.name.clone(),
+            user: self.user.clone(),
+            password: self.password.clone(),
+            via: member.address,
+            is_guest: true,
+            sql: OnceCell::new(),
+        }
     }
 
     pub fn reset(&self) {
@@ -320,6 +346,9 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        if self.is_guest {
+            return;
+        }
         // While a test unwinds, a second panic would hide the first.
         if let Ok(mut sql) = self.engine.try_connect() {
             for statement in self.removal() {

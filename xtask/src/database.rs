@@ -1,6 +1,11 @@
 //! Throw-away database servers for tests: real `MySQL` and `MariaDB` from their rootfses, on a
 //! loopback port of the host, with data in memory.
 
+mod galera;
+#[path = "../../tests/support/ports.rs"]
+#[expect(unreachable_pub, reason = "shared with the tests")]
+mod ports;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -13,6 +18,8 @@ use crate::cache::{self, Key};
 use crate::parts::{self, Rootfs};
 use crate::progress::{self, Step};
 use crate::sandbox::{Bind, View};
+
+pub use self::galera::Galera;
 
 /// How long a server may take to answer.
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -92,16 +99,10 @@ pub struct Database {
 }
 
 impl Database {
-    /// Its port on 127.0.0.1.
+    /// Where it is, and the password of `root` from any address.
     #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The password of `root`, from any address.
-    #[must_use]
-    pub fn root_password(&self) -> &str {
-        &self.root_password
+    pub fn url(&self) -> String {
+        format!("mysql://root:{}@127.0.0.1:{}", self.root_password, self.port)
     }
 
     /// Whose server it is.
@@ -128,9 +129,11 @@ impl Database {
         Ok(())
     }
 
-    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let mut step = Step::start(format!("starting {}", self.engine.server()));
-        while !self.greets() {
+    /// Waits until the log has this sign that the server takes connections; a probe by connecting would
+    /// count as a broken connection and in the end block this host.
+    fn wait_until_ready(&mut self, what: &str, sign: &str) -> anyhow::Result<()> {
+        let mut step = Step::start(what);
+        while !fs::read_to_string(&self.log).is_ok_and(|log| log.contains(sign)) {
             if let Some(status) = self.server.try_wait()? {
                 anyhow::bail!("{} ended ({status})\n{}", self.engine.server(), progress::tail(&self.log));
             }
@@ -147,12 +150,6 @@ impl Database {
         step.quiet();
         Ok(())
     }
-
-    /// Whether the server says that it takes connections; a probe by connecting would count
-    /// as a broken connection and in the end block this host.
-    fn greets(&self) -> bool {
-        fs::read_to_string(&self.log).is_ok_and(|log| log.contains("ready for connections"))
-    }
 }
 
 impl Drop for Database {
@@ -167,7 +164,7 @@ impl Drop for Database {
 /// When it does not start; the error has the end of its log.
 pub fn start(engine: Engine) -> anyhow::Result<Database> {
     let rootfs = parts::rootfs(engine.rootfs())?;
-    let initial = initialized(engine, &rootfs)?;
+    let initial = initialized(engine, engine.rootfs().name(), &rootfs)?;
     // Free at this moment; the server says so if somebody else was faster.
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     let root_password = random_password()?;
@@ -176,13 +173,7 @@ pub fn start(engine: Engine) -> anyhow::Result<Database> {
     let log = progress::log_path(&name)?;
     // By file, so that the password is in no process list; gone once the server has read it.
     let secrets = tempfile::Builder::new().prefix("database-").tempdir_in(scratch)?;
-    let accounts = format!(
-        "{}ALTER USER 'root'@'localhost' IDENTIFIED BY '{root_password}';\n\
-         CREATE USER 'root'@'%' IDENTIFIED BY '{root_password}';\n\
-         GRANT ALL PRIVILEGES ON *.* TO 'root'@'%' WITH GRANT OPTION;\n",
-        engine.tidy()
-    );
-    fs::write(secrets.path().join("accounts.sql"), accounts)?;
+    fs::write(secrets.path().join("accounts.sql"), accounts(engine, &root_password))?;
     let script = format!(
         "set -e\ncp -a /initial/. /tmp/data\ncp /secrets/accounts.sql /tmp/accounts.sql\n\
          exec {} --no-defaults --user=root --datadir=/tmp/data --tmpdir=/tmp --socket=/tmp/server.sock --pid-file=/tmp/server.pid \
@@ -204,18 +195,28 @@ pub fn start(engine: Engine) -> anyhow::Result<Database> {
         .spawn()
         .context("start a sandbox")?;
     let mut database = Database { engine, server, port, root_password, log };
-    database.wait_until_ready()?;
+    database.wait_until_ready(&format!("starting {}", engine.server()), "ready for connections")?;
     Ok(database)
 }
 
+/// What the first start runs: the accounts, one of them for root from any address.
+fn accounts(engine: Engine, root_password: &str) -> String {
+    format!(
+        "{}ALTER USER 'root'@'localhost' IDENTIFIED BY '{root_password}';\n\
+         CREATE USER 'root'@'%' IDENTIFIED BY '{root_password}';\n\
+         GRANT ALL PRIVILEGES ON *.* TO 'root'@'%' WITH GRANT OPTION;\n",
+        engine.tidy()
+    )
+}
+
 /// A data folder that was initialised once, to be copied.
-fn initialized(engine: Engine, rootfs: &Path) -> anyhow::Result<PathBuf> {
+fn initialized(engine: Engine, name: &str, rootfs: &Path) -> anyhow::Result<PathBuf> {
     let key = Key::of(engine.initialize()).and(rootfs.as_os_str().as_encoded_bytes());
-    cache::part(&format!("data-{}", engine.rootfs().name()), key, |folder| {
+    cache::part(&format!("data-{name}"), key, |folder| {
         let view = View::of(rootfs)?.bind(Bind::writable(folder, "/data"));
         let mut command = view.command("sh")?;
         command.args(["-c", engine.initialize()]);
-        let log = progress::log_path(&format!("data-{}", engine.rootfs().name()))?;
+        let log = progress::log_path(&format!("data-{name}"))?;
         progress::run(&format!("initialising {}", engine.server()), &log, &mut command)
     })
 }

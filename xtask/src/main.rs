@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::cluster::{self, Cluster, ClusterOptions, Flavour};
-use xtask::database::{self, Engine};
+use xtask::database::{self, Engine, Galera};
 use xtask::images::{self, Image};
 use xtask::parts::Rootfs;
 use xtask::{demo, generate, sandbox, test};
@@ -68,6 +68,9 @@ enum Task {
         /// `MariaDB` in place of `MySQL`
         #[arg(long)]
         mariadb: bool,
+        /// A Galera cluster of `MariaDB`, each member of which takes writes
+        #[arg(long, conflicts_with = "mariadb")]
+        galera: bool,
     },
     /// What this program starts itself for
     #[command(subcommand, hide = true)]
@@ -174,7 +177,8 @@ fn main() -> ExitCode {
         Task::Images { load, push, debian } => run_images(load.as_deref(), push.as_deref(), &debian),
         Task::Generate { check } => generate::run(check).map(|()| ExitCode::SUCCESS),
         Task::Test { full, only } => test::run(&test::Options { full, only }).map(|()| ExitCode::SUCCESS),
-        Task::Database { mariadb } => run_database(if mariadb { Engine::Mariadb } else { Engine::Mysql }),
+        Task::Database { galera: true, .. } => run_galera(),
+        Task::Database { mariadb, .. } => run_database(if mariadb { Engine::Mariadb } else { Engine::Mysql }),
         Task::Internal(task) => run_internal(&task),
     };
     result.unwrap_or_else(|error| {
@@ -250,8 +254,19 @@ fn run_images(load: Option<&str>, push: Option<&str>, debian: &[Debian]) -> anyh
 
 fn run_database(engine: Engine) -> anyhow::Result<ExitCode> {
     let database = database::start(engine)?;
-    println!("mysql://root:{}@127.0.0.1:{}", database.root_password(), database.port());
+    println!("{}", database.url());
     println!("The server ends with this process; its log: {}", database.log().display());
+    loop {
+        std::thread::park();
+    }
+}
+
+fn run_galera() -> anyhow::Result<ExitCode> {
+    let cluster = Galera::start()?;
+    for member in cluster.members() {
+        println!("{}  its log: {}", member.url(), member.log().display());
+    }
+    println!("The cluster ends with this process");
     loop {
         std::thread::park();
     }

@@ -23,6 +23,8 @@ pub enum Rootfs {
     Mariadb,
     /// The oldest `MariaDB` that is supported, from Debian 12.
     OldMariadb,
+    /// The same with Galera, and the programs by which a member gets another's data.
+    Galera,
     /// curl, and Python with requests, JWT and password hashing libraries, for pods that call the service.
     Client,
     /// nginx, Caddy, Envoy and Traefik, to stand before the service, and Schemathesis, to hold it to its
@@ -41,6 +43,7 @@ impl Rootfs {
             Self::Mysql => "mysql",
             Self::Mariadb => "mariadb",
             Self::OldMariadb => "old-mariadb",
+            Self::Galera => "galera",
             Self::Client => "client",
             Self::Proxies => "proxies",
             Self::Consumers => "consumers",
@@ -50,7 +53,7 @@ impl Rootfs {
     fn suite(self) -> &'static str {
         match self {
             Self::Mysql => "sid",
-            Self::OldMariadb | Self::Proxies => "bookworm",
+            Self::OldMariadb | Self::Galera | Self::Proxies => "bookworm",
             Self::Node | Self::Mariadb | Self::Client | Self::Consumers => "testing",
         }
     }
@@ -77,6 +80,7 @@ impl Rootfs {
             ],
             Self::Mysql => &["mysql-client-core", "mysql-server-core"],
             Self::Mariadb | Self::OldMariadb => &["mariadb-client-core", "mariadb-server-core"],
+            Self::Galera => &["galera-4", "mariadb-server"],
             Self::Client => &[
                 "ca-certificates",
                 "curl",
@@ -143,7 +147,7 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
         Rootfs::Client => key = key.and(ORIGINAL_JWT_LIBRARY),
         Rootfs::Proxies => key = key.and(PROXY_TOOLS.join(",")),
         Rootfs::Consumers => key = consumers::key(key),
-        Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb => {}
+        Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb | Rootfs::Galera => {}
     }
     cache::part(&format!("rootfs-{}", kind.name()), key, |folder| {
         prerequisites::check()?;
@@ -175,6 +179,8 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
             }
             Rootfs::Proxies => install_from_pypi(folder, &PROXY_TOOLS, PROXY_TOOLS_FOLDER),
             Rootfs::Consumers => consumers::build(folder),
+            // The package makes a server's data at once.
+            Rootfs::Galera => privilege::remove_all(&folder.join("var/lib/mysql")),
             Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb => Ok(()),
         }
     })

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use crate::cluster::{Cluster, ClusterOptions, Flavour, HelmVersion};
-use crate::database::{self, Database, Engine};
+use crate::database::{self, Database, Engine, Galera};
 use crate::parts::{self, Rootfs};
 use crate::{checks, demo, images, prerequisites, privilege, progress, sandbox};
 
@@ -129,15 +129,19 @@ fn server(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
     ] {
         if options.full || !only_full {
             let database = database::start(engine)?;
-            surroundings.set(variable, url(&database));
+            surroundings.set(variable, database.url());
             databases.push(database);
         }
     }
+    let galera = Galera::start()?;
+    let urls: Vec<String> = galera.members().iter().map(Database::url).collect();
+    surroundings.set("TEST_GALERA_URLS", urls.join(" "));
     surroundings.add_client()?;
     surroundings.set("TEST_PROXIES_ROOTFS", parts::rootfs(Rootfs::Proxies)?);
     surroundings.set("TEST_CONSUMERS", in_rootfs(Rootfs::Consumers, "")?);
     let outcome = run_group(Group::Server, &surroundings, |program| Command::new(program));
     databases.into_iter().try_for_each(Database::stop)?;
+    galera.stop()?;
     outcome
 }
 
@@ -188,10 +192,6 @@ fn node(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
     let outcome = run_group(Group::Node, &surroundings, |program| cluster.enter(program));
     cluster.down()?;
     outcome
-}
-
-fn url(database: &Database) -> String {
-    format!("mysql://root:{}@127.0.0.1:{}", database.root_password(), database.port())
 }
 
 const DEMOS: [(&str, checks::Check); 2] = [

@@ -8,13 +8,13 @@ mod users;
 
 use std::time::{Duration, Instant};
 
-use sqlx::{MySqlConnection, Row, mysql::MySqlConnectOptions};
+use sqlx::{MySqlConnection, Row};
 
 pub(super) use self::report::Explain;
 pub use self::report::publish;
 use super::{
     config::{Account, MigrateConfig},
-    store::{self, StoreError, close, connect, rights::Rights, text, within},
+    store::{self, StoreError, close, connect, number, rights::Rights, text, within},
 };
 use crate::contract::{DatabaseFault, MigrationError, MigrationReport};
 
@@ -35,7 +35,7 @@ struct Run<'a> {
 /// Runs every part and tells how far it came.
 pub async fn run(config: &MigrateConfig) -> MigrationReport {
     let mut run = Run { config, report: MigrationReport::default() };
-    if let Err(error) = run.attempt().await {
+    if let Err(error) = run.attempt_patiently().await {
         tracing::error!(reason = ?error.reason, message = error.message, "migration failed");
         run.report.error = Some(error);
     }
@@ -43,9 +43,35 @@ pub async fn run(config: &MigrateConfig) -> MigrationReport {
 }
 
 impl Run<'_> {
+    /// Databases take their time to start, and so do the names that lead to them. A member of a cluster
+    /// takes connections before it answers anything.
+    async fn attempt_patiently(&mut self) -> Result<(), MigrationError> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(250);
+        loop {
+            match self.attempt().await {
+                Err(error)
+                    if error.reason == DatabaseFault::DatabaseUnreachable
+                        && start.elapsed() + pause < PATIENCE =>
+                {
+                    let waited_seconds = start.elapsed().as_secs();
+                    tracing::info!(waited_seconds, error.message, "waiting for the database");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                    let created = std::mem::take(&mut self.report.created);
+                    self.report = MigrationReport { created, ..MigrationReport::default() };
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     async fn attempt(&mut self) -> Result<(), MigrationError> {
         let worker = self.config.admin.as_ref().unwrap_or(&self.config.database.account);
-        let mut connection = self.connect_patiently(worker).await?;
+        let explain = Explain { database: &self.config.database, account: &worker.user };
+        let options = store::options(&self.config.database, worker, false);
+        let mut connection =
+            connect(&options, CONNECT_TIMEOUT).await.map_err(|error| explain.error(error))?;
         let result = self.with_connection(&mut connection, worker).await;
         // Closing also releases the lock.
         close(connection).await;
@@ -93,34 +119,6 @@ impl Run<'_> {
             .map_err(|error| explain.error(error))
     }
 
-    /// Databases take their time to start, and so do the names that lead to them.
-    async fn connect_patiently(&self, account: &Account) -> Result<MySqlConnection, MigrationError> {
-        let options: MySqlConnectOptions = store::options(&self.config.database, account, false);
-        let explain = Explain { database: &self.config.database, account: &account.user };
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(250);
-        loop {
-            match connect(&options, CONNECT_TIMEOUT).await {
-                Ok(connection) => return Ok(connection),
-                Err(error)
-                    if error.fault == DatabaseFault::DatabaseUnreachable
-                        && start.elapsed() + pause < PATIENCE =>
-                {
-                    tracing::info!(
-                        host = self.config.database.host,
-                        port = self.config.database.port,
-                        waited_seconds = start.elapsed().as_secs(),
-                        %error,
-                        "waiting for the database"
-                    );
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(2));
-                }
-                Err(error) => return Err(explain.error(error)),
-            }
-        }
-    }
-
     fn created(&mut self, what: String) {
         tracing::info!(what, "created");
         self.report.created.push(what);
@@ -138,15 +136,19 @@ async fn read_version(connection: &mut MySqlConnection) -> Result<String, StoreE
 }
 
 /// Lets runners on the same server pass one at a time. On a cluster the lock is local to one
-/// member, so nothing after it relies on it.
+/// member or, in some releases, refused as not supported (1235), so nothing after it relies on it.
 async fn lock(connection: &mut MySqlConnection, database: &str) -> Result<(), StoreError> {
     // Names of locks have at most 64 characters; two databases that share one merely wait.
     let name: String = "authservice:".chars().chain(database.chars()).take(64).collect();
-    let row = sqlx::query("SELECT CAST(GET_LOCK(?, ?) AS SIGNED)")
+    let asked = sqlx::query("SELECT CAST(GET_LOCK(?, ?) AS SIGNED)")
         .bind(name)
         .bind(LOCK_SECONDS)
         .fetch_one(connection)
-        .await?;
+        .await;
+    let row = match asked {
+        Err(error) if number(&error) == Some(1235) => return Ok(()),
+        asked => asked?,
+    };
     match row.try_get::<Option<i64>, _>(0)? {
         Some(1) => Ok(()),
         _ => Err(StoreError::new(

@@ -25,7 +25,7 @@ impl Explain<'_> {
     pub(in crate::server) fn error(&self, error: StoreError) -> MigrationError {
         let Database { host, port, name, .. } = self.database;
         let account = self.account;
-        let StoreError { fault, words } = error;
+        let StoreError { fault, words, .. } = error;
         let message = match fault {
             DatabaseFault::DatabaseUnreachable => format!(
                 "The database at {host}:{port} cannot be reached: {words}. Check that host and port are right, that it runs, \

@@ -10,7 +10,7 @@ use crate::{
     server::{
         config::without_newline,
         passwords::Refused,
-        store::{StoreError, number, users},
+        store::{StoreError, users},
     },
 };
 
@@ -24,23 +24,14 @@ enum Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        match error.fault {
-            DatabaseFault::GrantMissing => Self::OfThisUser(error.words),
+        match (error.fault, error.number) {
+            (DatabaseFault::GrantMissing, _) => Self::OfThisUser(error.words),
+            // A column that must have a value, or cannot hold ours; a check, or a trigger.
+            (_, Some(1048 | 1364 | 1366 | 1406 | 1644 | 3819 | 4025)) => {
+                let cure = "insert the row yourself, or let the column take it";
+                Self::OfThisUser(format!("{}: {cure}", error.words))
+            }
             _ => Self::OfAll(error),
-        }
-    }
-}
-
-impl From<sqlx::Error> for Refusal {
-    fn from(error: sqlx::Error) -> Self {
-        // A column that must have a value, or cannot hold ours; a check, or a trigger.
-        let of_the_row = matches!(number(&error), Some(1048 | 1364 | 1366 | 1406 | 1644 | 3819 | 4025));
-        let error = StoreError::from(error);
-        if of_the_row {
-            let cure = "insert the row yourself, or let the column take it";
-            Self::OfThisUser(format!("{}: {cure}", error.words))
-        } else {
-            error.into()
         }
     }
 }
@@ -92,8 +83,7 @@ impl Run<'_> {
                 return Ok(());
             }
         };
-        let inserted =
-            users::insert::<Refusal>(server, email, &hash, with_entry.then_some(user.admin)).await?;
+        let inserted = users::insert(server, email, &hash, with_entry.then_some(user.admin)).await?;
         if inserted.is_some() {
             self.created(format!("user {email}"));
         } else if users::find_id(server, email).await?.is_none() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::Row;
 
-use super::{ANSWER_TIMEOUT, Store, StoreError, bytes, number, within};
+use super::{ANSWER_TIMEOUT, Store, StoreError, Tries, bytes, within};
 use crate::server::limiter::{Bucket, Rule};
 
 const STANDINGS: &str = "SELECT bucket, CAST(failures AS SIGNED), \
@@ -40,9 +40,6 @@ const CLEAN: &str = "DELETE FROM `authservice_login_failure` \
      WHERE ends_at <= GREATEST(UTC_TIMESTAMP(3), COALESCE(CAST(? AS DATETIME(3)), UTC_TIMESTAMP(3))) ORDER BY ends_at LIMIT 1000";
 const LOCKED: &str =
     "SELECT COUNT(*) FROM `authservice_login_failure` WHERE locked AND ends_at > UTC_TIMESTAMP(3)";
-
-/// Tries at a statement that the database gave up in favour of another one.
-const TRIES: usize = 3;
 
 /// How a bucket stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,7 +89,8 @@ impl Store {
     pub async fn record_failure(&self, bucket: Bucket, rule: &Rule) -> Result<u32, StoreError> {
         let (window, lockout) = (rule.window.as_secs(), rule.lockout.as_secs());
         let locks_at_once = rule.limit <= 1;
-        for left in (0..TRIES).rev() {
+        let mut tries = Tries::new();
+        loop {
             let statement = sqlx::query(RECORD)
                 .bind(bucket.key().as_slice())
                 .bind(locks_at_once)
@@ -100,17 +98,12 @@ impl Store {
                 .bind(rule.limit)
                 .bind(lockout)
                 .bind(window);
-            let done = within(ANSWER_TIMEOUT, async {
-                match statement.execute(&self.pool).await {
-                    Err(error) if left > 0 && gave_way(&error) => Ok(None),
-                    result => result.map(Some),
-                }
-            });
-            if let Some(done) = done.await? {
-                return Ok(u32::try_from(done.last_insert_id()).unwrap_or(u32::MAX));
+            match within(ANSWER_TIMEOUT, statement.execute(&self.pool)).await {
+                Ok(done) => return Ok(u32::try_from(done.last_insert_id()).unwrap_or(u32::MAX)),
+                Err(error) if tries.another(&error).await => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(u32::MAX)
     }
 
     /// Forgets the failures of a bucket that is not locked.
@@ -150,9 +143,4 @@ impl Store {
         let row = within(ANSWER_TIMEOUT, sqlx::query(LOCKED).fetch_one(&self.pool)).await?;
         Ok(row.try_get(0)?)
     }
-}
-
-/// Deadlock, lock wait, or a row that another transaction changed.
-fn gave_way(error: &sqlx::Error) -> bool {
-    matches!(number(error), Some(1020 | 1205 | 1213))
 }

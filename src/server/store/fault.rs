@@ -1,6 +1,6 @@
 //! What the database's refusals mean, in the vocabulary of conditions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::mysql::MySqlDatabaseError;
 
@@ -14,12 +14,14 @@ pub struct StoreError {
     pub fault: DatabaseFault,
     /// The database's own words, or the network's.
     pub words: String,
+    /// The database's own number for it.
+    pub(crate) number: Option<u16>,
 }
 
 impl StoreError {
     /// An error of our own finding.
     pub fn new(fault: DatabaseFault, words: impl Into<String>) -> Self {
-        Self { fault, words: words.into() }
+        Self { fault, words: words.into(), number: None }
     }
 
     /// No answer came in time.
@@ -32,10 +34,9 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         if let Some(refusal) = refusal(&error) {
-            return Self::new(
-                meaning(refusal.number()),
-                format!("{} (error {})", refusal.message(), refusal.number()),
-            );
+            let number = refusal.number();
+            let words = format!("{} (error {number})", refusal.message());
+            return Self { fault: meaning(number), words, number: Some(number) };
         }
         let fault = match &error {
             sqlx::Error::ColumnNotFound(_)
@@ -61,8 +62,39 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::PoolTimedOut => "no connection came free in time".to_owned(),
             other => other.to_string(),
         };
-        Self { fault, words }
+        Self::new(fault, words)
     }
+}
+
+/// Counts the tries at what the database gives up in favour of another transaction. That is nobody's
+/// fault, and undoes the whole transaction: the next try may find other rows, and mostly succeeds.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    left: u32,
+    since: Instant,
+}
+
+impl Tries {
+    /// Ten in all, the last of them begun within two seconds or so.
+    pub(crate) fn new() -> Self {
+        Self { left: 9, since: Instant::now() }
+    }
+
+    /// Whether to try once more after this error; waits until then, so that two do not meet again.
+    pub(crate) async fn another(&mut self, error: &StoreError) -> bool {
+        if self.left == 0 || self.since.elapsed() > Duration::from_secs(2) || !gave_way(error) {
+            return false;
+        }
+        self.left -= 1;
+        tokio::time::sleep(Duration::from_millis(rand::random_range(5..50))).await;
+        true
+    }
+}
+
+/// Deadlock, lock wait, or a row that another transaction changed. Members of a cluster find out when
+/// they commit, and say that it was a deadlock.
+fn gave_way(error: &StoreError) -> bool {
+    matches!(error.number, Some(1020 | 1205 | 1213))
 }
 
 /// The error number, when the database refused.
@@ -88,8 +120,8 @@ fn meaning(number: u16) -> DatabaseFault {
         // No such column, one that cannot hold the value, one that asks for a value of its own, or a rule
         // that the row breaks.
         1048 | 1054 | 1364 | 1366 | 1406 | 3819 | 4025 => DatabaseFault::SchemaIncompatible,
-        // Too many connections, shutting down, connection lost.
-        1040 | 1053 | 1077 | 1079 | 1080 | 1152..=1161 | 1203 | 1226 | 1927 | 4031 => {
+        // Too many connections, a cluster's member without the others, shutting down, connection lost.
+        1040 | 1047 | 1053 | 1077 | 1079 | 1080 | 1152..=1161 | 1203 | 1226 | 1927 | 4031 => {
             DatabaseFault::DatabaseUnreachable
         }
         _ => DatabaseFault::DatabaseError,

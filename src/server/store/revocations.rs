@@ -4,7 +4,7 @@
 use sqlx::{Connection, MySqlConnection, Row, mysql::MySqlRow};
 
 use super::{
-    ACQUIRE_TIMEOUT, REHASH, STATEMENT_TIMEOUT, Store, StoreError, UserRow, bytes,
+    ACQUIRE_TIMEOUT, ANSWER_TIMEOUT, REHASH, STATEMENT_TIMEOUT, Store, StoreError, Tries, UserRow, bytes,
     line::{Line, TIMEOUT},
     within,
 };
@@ -233,9 +233,14 @@ impl Store {
     /// # Errors
     /// The database cannot or will not: the token has not surely ended.
     pub async fn revoke(&self, token: &Fingerprint, expires_at: i64) -> Result<(), StoreError> {
-        let statement = sqlx::query(REVOKE).bind(token.0.to_vec()).bind(expires_at);
-        within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, statement.execute(&self.pool)).await?;
-        Ok(())
+        let mut tries = Tries::new();
+        loop {
+            let statement = sqlx::query(REVOKE).bind(token.0.to_vec()).bind(expires_at);
+            match within(ANSWER_TIMEOUT, statement.execute(&self.pool)).await {
+                Err(error) if tries.another(&error).await => {}
+                done => return done.map(drop),
+            }
+        }
     }
 
     /// Replaces a user's password, provided it is still the one that was verified, and ends the tokens
@@ -244,6 +249,16 @@ impl Store {
     /// # Errors
     /// The database cannot or will not: nothing has surely changed.
     pub async fn change_password(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {
+        let mut tries = Tries::new();
+        loop {
+            match self.try_to_change_password(user, new).await {
+                Err(error) if tries.another(&error).await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_to_change_password(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {
         within(ACQUIRE_TIMEOUT + 2 * STATEMENT_TIMEOUT, async {
             let mut transaction = self.pool.begin().await?;
             let statement = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());

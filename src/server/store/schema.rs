@@ -6,7 +6,7 @@
 
 use sqlx::{MySqlConnection, Row};
 
-use super::{StoreError, bytes, number, text};
+use super::{StoreError, Tries, bytes, number, text};
 use crate::contract::{DatabaseFault, SCHEMA_VERSION};
 
 /// The table of the service this one replaces. Never altered.
@@ -127,11 +127,15 @@ impl Step {
 
     /// Notes that the step is done.
     pub(crate) async fn record(self, connection: &mut MySqlConnection) -> Result<(), StoreError> {
-        sqlx::query("INSERT IGNORE INTO `authservice_schema` (version) VALUES (?)")
-            .bind(self.version)
-            .execute(connection)
-            .await?;
-        Ok(())
+        let mut tries = Tries::new();
+        loop {
+            let statement = sqlx::query("INSERT IGNORE INTO `authservice_schema` (version) VALUES (?)")
+                .bind(self.version);
+            match statement.execute(&mut *connection).await.map_err(StoreError::from) {
+                Err(error) if tries.another(&error).await => {}
+                done => return done.map(drop),
+            }
+        }
     }
 }
 

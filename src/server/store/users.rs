@@ -4,14 +4,17 @@
 use sqlx::{Acquire, MySqlConnection};
 
 use super::{
-    LOOKUP, StoreError, UserRow, bytes, cannot_be_in_the_column, exactly, found, number, revocations::raise,
-    text, user_rows,
+    LOOKUP, StoreError, Tries, UserRow, bytes, cannot_be_in_the_column, exactly, found, number,
+    revocations::raise, text, user_rows,
 };
 use crate::contract::DatabaseFault;
 
 const LIST: &str = user_rows!("u.id > ? ORDER BY u.id LIMIT ?");
 const BY_ID: &str = user_rows!("u.id = ?");
 const SET_ADMIN: &str = "REPLACE INTO `authservice_user` (user_id, admin) VALUES (?, ?)";
+const UNSET_ADMIN: &str = "DELETE FROM `authservice_user` WHERE user_id = ?";
+/// The id of a row that no transaction leaves behind.
+const NOBODY: i64 = i64::MIN;
 const DISABLE: &str = "UPDATE `authservice_access` SET disabled = ? WHERE user_id = ?";
 
 /// What becomes of a user; what is `None` stays as it is.
@@ -79,14 +82,34 @@ pub(crate) async fn find_id(
 /// Inserts the user and the entry beside it in one transaction; `None` when the e-mail is taken.
 /// A user without an entry is an admin, so half of it must never be seen. `admin` is `None` where there
 /// is no table for the entry.
-pub(crate) async fn insert<E: From<sqlx::Error> + From<StoreError>>(
+pub(crate) async fn insert(
     connection: &mut MySqlConnection,
     email: &str,
     hash: &str,
     admin: Option<bool>,
-) -> Result<Option<i64>, E> {
+) -> Result<Option<i64>, StoreError> {
+    let mut tries = Tries::new();
+    loop {
+        match try_to_insert(connection, email, hash, admin).await {
+            Err(error) if tries.another(&error).await => {}
+            done => return done,
+        }
+    }
+}
+
+async fn try_to_insert(
+    connection: &mut MySqlConnection,
+    email: &str,
+    hash: &str,
+    admin: Option<bool>,
+) -> Result<Option<i64>, StoreError> {
     let mut transaction = connection.begin().await?;
-    // The column of an adopted table need not be unique.
+    // The column of an adopted table need not be unique, so one insertion at a time looks for the e-mail:
+    // others wait at this row or, from another member of a cluster, are given up for it.
+    if admin.is_some() {
+        sqlx::query(SET_ADMIN).bind(NOBODY).bind(false).execute(&mut *transaction).await?;
+        sqlx::query(UNSET_ADMIN).bind(NOBODY).execute(&mut *transaction).await?;
+    }
     if find_id(&mut transaction, email).await?.is_some() {
         transaction.rollback().await?;
         return Ok(None);
@@ -127,6 +150,20 @@ pub(crate) async fn change(
     user: &UserRow,
     change: &Change,
 ) -> Result<bool, StoreError> {
+    let mut tries = Tries::new();
+    loop {
+        match try_to_change(connection, user, change).await {
+            Err(error) if tries.another(&error).await => {}
+            done => return done,
+        }
+    }
+}
+
+async fn try_to_change(
+    connection: &mut MySqlConnection,
+    user: &UserRow,
+    change: &Change,
+) -> Result<bool, StoreError> {
     let mut transaction = connection.begin().await?;
     if let Some(email) = &change.email {
         if find_id(&mut transaction, email).await?.is_some_and(|id| id != user.id) {
@@ -160,9 +197,19 @@ pub(crate) async fn change(
 
 /// Deletes the user. The entry that ends the tokens stays.
 pub(crate) async fn delete(connection: &mut MySqlConnection, user: &UserRow) -> Result<(), StoreError> {
+    let mut tries = Tries::new();
+    loop {
+        match try_to_delete(connection, user).await {
+            Err(error) if tries.another(&error).await => {}
+            done => return done,
+        }
+    }
+}
+
+async fn try_to_delete(connection: &mut MySqlConnection, user: &UserRow) -> Result<(), StoreError> {
     let mut transaction = connection.begin().await?;
     raise(&mut transaction, user.id, &user.email).await?;
-    for statement in ["DELETE FROM `authservice_user` WHERE user_id = ?", "DELETE FROM `user` WHERE id = ?"] {
+    for statement in [UNSET_ADMIN, "DELETE FROM `user` WHERE id = ?"] {
         sqlx::query(statement).bind(user.id).execute(&mut *transaction).await?;
     }
     Ok(transaction.commit().await?)
@@ -170,5 +217,11 @@ pub(crate) async fn delete(connection: &mut MySqlConnection, user: &UserRow) -> 
 
 /// Ends every token that the user has by now.
 pub(crate) async fn end_tokens(connection: &mut MySqlConnection, user: &UserRow) -> Result<(), StoreError> {
-    Ok(raise(connection, user.id, &user.email).await?)
+    let mut tries = Tries::new();
+    loop {
+        match raise(connection, user.id, &user.email).await.map_err(StoreError::from) {
+            Err(error) if tries.another(&error).await => {}
+            done => return done,
+        }
+    }
 }

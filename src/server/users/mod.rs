@@ -78,12 +78,6 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 impl From<UserError> for Failure {
     fn from(error: UserError) -> Self {
         Self::Told(error)
@@ -149,7 +143,7 @@ pub(super) async fn create(
     hash: &str,
     admin: bool,
 ) -> Result<i64, Failure> {
-    let id = users::insert::<Failure>(connection, email, hash, Some(admin)).await?;
+    let id = users::insert(connection, email, hash, Some(admin)).await?;
     Ok(id.ok_or_else(|| UserError::Taken(email.to_owned()))?)
 }
 
