@@ -1,10 +1,10 @@
 //! What the database's refusals mean, in the vocabulary of conditions.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use sqlx::mysql::MySqlDatabaseError;
 
-use crate::contract::DatabaseFault;
+use crate::{contract::DatabaseFault, server::traces::Kind};
 
 /// A failure of the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,27 +31,10 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        let fault = fault(&error);
         if let Some(refusal) = refusal(&error) {
-            return Self::new(
-                meaning(refusal.number()),
-                format!("{} (error {})", refusal.message(), refusal.number()),
-            );
+            return Self::new(fault, format!("{} (error {})", refusal.message(), refusal.number()));
         }
-        let fault = match &error {
-            sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::Decode(_) => DatabaseFault::SchemaIncompatible,
-            // The account can be authenticated by no means this client has over this connection.
-            sqlx::Error::Configuration(_) => DatabaseFault::CredentialsRejected,
-            sqlx::Error::Protocol(words) if words.contains("authentication plugin") => {
-                DatabaseFault::CredentialsRejected
-            }
-            sqlx::Error::RowNotFound | sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => {
-                DatabaseFault::DatabaseError
-            }
-            _ => DatabaseFault::DatabaseUnreachable,
-        };
         let words = match error {
             sqlx::Error::Io(error) => error.to_string(),
             other if fault == DatabaseFault::CredentialsRejected => format!(
@@ -62,6 +45,40 @@ impl From<sqlx::Error> for StoreError {
             other => other.to_string(),
         };
         Self { fault, words }
+    }
+}
+
+impl Kind for sqlx::Error {
+    fn kind(&self) -> (Cow<'static, str>, Option<u16>) {
+        (format!("{:?}", fault(self)).into(), number(self))
+    }
+}
+
+/// Its words have the number.
+impl Kind for StoreError {
+    fn kind(&self) -> (Cow<'static, str>, Option<u16>) {
+        (format!("{:?}", self.fault).into(), None)
+    }
+}
+
+fn fault(error: &sqlx::Error) -> DatabaseFault {
+    if let Some(number) = number(error) {
+        return meaning(number);
+    }
+    match error {
+        sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnIndexOutOfBounds { .. }
+        | sqlx::Error::Decode(_) => DatabaseFault::SchemaIncompatible,
+        // The account can be authenticated by no means this client has over this connection.
+        sqlx::Error::Configuration(_) => DatabaseFault::CredentialsRejected,
+        sqlx::Error::Protocol(words) if words.contains("authentication plugin") => {
+            DatabaseFault::CredentialsRejected
+        }
+        sqlx::Error::RowNotFound | sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => {
+            DatabaseFault::DatabaseError
+        }
+        _ => DatabaseFault::DatabaseUnreachable,
     }
 }
 

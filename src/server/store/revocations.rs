@@ -8,7 +8,11 @@ use super::{
     line::{Line, TIMEOUT},
     within,
 };
-use crate::server::{config::Database, tokens::Fingerprint};
+use crate::server::{
+    config::Database,
+    tokens::Fingerprint,
+    traces::{command, statement},
+};
 
 /// Rows read or deleted by one statement.
 const PAGE: usize = 5_000;
@@ -233,8 +237,9 @@ impl Store {
     /// # Errors
     /// The database cannot or will not: the token has not surely ended.
     pub async fn revoke(&self, token: &Fingerprint, expires_at: i64) -> Result<(), StoreError> {
-        let statement = sqlx::query(REVOKE).bind(token.0.to_vec()).bind(expires_at);
-        within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, statement.execute(&self.pool)).await?;
+        let revoke = sqlx::query(REVOKE).bind(token.0.to_vec()).bind(expires_at).execute(&self.pool);
+        let revoke = within(ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT, revoke);
+        statement("INSERT", "authservice_revoked_token", revoke).await?;
         Ok(())
     }
 
@@ -245,14 +250,16 @@ impl Store {
     /// The database cannot or will not: nothing has surely changed.
     pub async fn change_password(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {
         within(ACQUIRE_TIMEOUT + 2 * STATEMENT_TIMEOUT, async {
-            let mut transaction = self.pool.begin().await?;
-            let statement = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
-            if statement.execute(&mut *transaction).await?.rows_affected() == 0 {
+            // Several kilobytes, which every future around it would hold too.
+            let mut transaction = command("BEGIN", Box::pin(self.pool.begin())).await?;
+            let rehash = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
+            let rehash = statement("UPDATE", "user", rehash.execute(&mut *transaction));
+            if rehash.await?.rows_affected() == 0 {
                 transaction.rollback().await?;
                 return Ok(false);
             }
             raise(&mut transaction, user.id, &user.email).await?;
-            transaction.commit().await?;
+            command("COMMIT", transaction.commit()).await?;
             Ok(true)
         })
         .await
@@ -261,6 +268,7 @@ impl Store {
 
 /// Ends every token that a user has by now.
 pub(super) async fn raise(connection: &mut MySqlConnection, id: i64, email: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(RAISE).bind(id).bind(email).execute(connection).await?;
+    let raise = sqlx::query(RAISE).bind(id).bind(email).execute(connection);
+    statement("INSERT", "authservice_access", raise).await?;
     Ok(())
 }
