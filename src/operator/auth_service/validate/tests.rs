@@ -6,3 +6,4 @@ mod key_ring;
 mod migration;
 mod places;
 mod tls;
+mod tracing;
