@@ -15,6 +15,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::{
     Resource,
+    resource::TelemetryResourceDetector,
     trace::{Sampler, SdkTracer, SdkTracerProvider, SpanLimits},
 };
 use tokio::sync::mpsc;
@@ -97,16 +98,14 @@ impl Traces {
 
 /// What every span says of this process.
 fn resource(config: &TracingConfig) -> Resource {
-    let own = [
-        ("telemetry.sdk.name", "opentelemetry".to_owned()),
-        ("telemetry.sdk.language", "rust".to_owned()),
-        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
-    ];
-    let own = own.map(|(name, value)| KeyValue::new(name, value));
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let given = config.resource.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
     // Of two attributes of one name the later stays.
     let name = KeyValue::new("service.name", config.service_name.clone());
-    Resource::builder_empty().with_attributes(own.into_iter().chain(given).chain([name])).build()
+    let attributes = [version].into_iter().chain(given).chain([name]);
+    // An empty one, or the library looks for attributes in the environment.
+    let library = Box::new(TelemetryResourceDetector);
+    Resource::builder_empty().with_attributes(attributes).with_detector(library).build()
 }
 
 fn sampler(sampling: Sampling) -> Sampler {
