@@ -51,6 +51,7 @@ impl Collector {
         let source = std::fs::read_to_string(script).unwrap();
         let mut child = program("TEST_PYTHON")
             .args(["-c", &source, &address.port().to_string()])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -113,7 +114,8 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Run by sudo it is not ours to kill.
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }

@@ -1,10 +1,11 @@
 """Takes OTLP over HTTP, decodes it by the messages that OpenTelemetry publishes, and prints each request
-as one line of JSON."""
+as one line of JSON, until its standard input ends."""
 
 import base64
 import http.server
 import json
 import sys
+import threading
 
 sys.path.insert(0, "/usr/local/lib/opentelemetry")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: E402
@@ -64,4 +65,6 @@ class Collector(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Collector).serve_forever()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Collector)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+sys.stdin.read()
