@@ -428,7 +428,7 @@ fn a_collector_that_never_answers_costs_no_validation_and_holds_up_no_terminatio
     let dropped = || server.metric("authservice_spans_total{outcome=\"dropped\"}");
     let start = Instant::now();
     while dropped() == 0 {
-        assert!(start.elapsed() < Duration::from_secs(120), "the queue has an end");
+        assert!(start.elapsed() < Duration::from_mins(2), "the queue has an end");
         for _ in 0..500 {
             assert_eq!(server.validate(&token).status, 200);
         }

@@ -6,7 +6,7 @@ mod export;
 mod queue;
 mod span;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use opentelemetry::{
     Context, KeyValue,
@@ -37,17 +37,12 @@ struct Maker {
 }
 
 /// The tracing of this server.
+#[derive(Debug)]
 pub struct Traces {
     maker: Arc<Maker>,
     spans: Arc<Spans>,
     ending: CancellationToken,
     export: TaskTracker,
-}
-
-impl fmt::Debug for Traces {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Traces").field("spans", &self.spans).finish_non_exhaustive()
-    }
 }
 
 impl Traces {
