@@ -1,7 +1,11 @@
 //! What the operator and the auth server agree on: ports, environment names, mounted files and
 //! the two documents the server reports back. Each is written once, here.
 
+mod collector;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::collector::{BadCollector, Collector};
 
 /// The port of `/login` and `/validate`, the one that services written for the original call.
 pub const SERVICE_PORT: u16 = 5000;
@@ -108,6 +112,18 @@ pub mod env {
     /// How long a terminating server goes on accepting while endpoints are withdrawn; default `5s`.
     /// Requests in flight get up to 20 s more: terminationGracePeriodSeconds must exceed the sum.
     pub const DRAIN_DELAY: &str = "DRAIN_DELAY";
+    /// Where OpenTelemetry traces go: a collector that takes OTLP over HTTP, such as
+    /// `http://collector:4318`; `/v1/traces` is appended. Without it nothing is traced.
+    pub const OTEL_EXPORTER_OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    /// Which requests are traced: `always_on`, `always_off`, `traceidratio`, or one of these after
+    /// `parentbased_`, which heeds what the caller has decided; default `parentbased_always_on`.
+    pub const OTEL_TRACES_SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+    /// The part of requests that the samplers ending in `traceidratio` take, 0 to 1; default 1.
+    pub const OTEL_TRACES_SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
+    /// What traces call this service; default `auth-server`.
+    pub const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+    /// Further attributes of this process in traces: `name=value,name=value`, percent-encoded.
+    pub const OTEL_RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 
     /// `migrate` only: an account that may create databases, accounts and tables.
     /// Without it [`MYSQL_USER`] does what its own rights allow.

@@ -133,6 +133,7 @@ async fn fields_that_spec_takes_back_leave_no_trace() -> anyhow::Result<()> {
                 "passwords": {"legacyFormats": ["plaintext"], "rehash": false},
                 "users": {"bootstrap": [user]},
                 "http": {"invalidTokenStatus": 401, "tls": {"secretRef": {"name": "door"}}},
+                "monitoring": {"tracing": {"endpoint": "http://collector:4318", "sampling": 0.1}},
                 "pod": {
                     "resources": {"limits": {"memory": "256Mi"}, "requests": {"cpu": 1}},
                     "labels": {"team": "gate", "app.kubernetes.io/version": "7"},

@@ -93,10 +93,16 @@ fn refused_settings() -> Vec<(Value, String)> {
     const TTL: &str = "token.ttl must be a duration in hours, minutes and seconds such as 24h, 90m or 1h30m, from 1m to 8784h";
     const WEAK: &str = "spec.passwords.argon2: Invalid value: passwords.argon2 is weaker than OWASP's minimum: memoryKiB must be at least 47104 for 1 iteration, 19456 for 2, 12288 for 3, 9216 for 4, 7168 for 5 and more; what is left out is 19456 and 2";
     const DEAR: &str = "spec.passwords.argon2: Invalid value: passwords.argon2 takes more than about a second: memoryKiB times iterations may be at most 1048576";
+    const COLLECTOR: &str = "monitoring.tracing.endpoint must be an http URL such as http://collector.observability.svc:4318, without credentials, query and fragment";
     const LAG: &str =
         "token.revocationLag must be a duration in minutes and seconds such as 5s or 1m30s, from 1s to 5m";
     let user = |email: &str| json!({"email": email, "passwordSecretRef": {"name": "user"}});
     let argon2 = |argon2: Value| json!({"passwords": {"argon2": argon2}});
+    let tracing = |tracing: Value| json!({"monitoring": {"tracing": tracing}});
+    let endpoint = |endpoint: &str| {
+        let fault = format!("spec.monitoring.tracing.endpoint: Invalid value: {endpoint:?}: {COLLECTOR}");
+        (tracing(json!({"endpoint": endpoint})), fault)
+    };
     let ttl = |ttl: &str| {
         (json!({"token": {"ttl": ttl}}), format!("spec.token.ttl: Invalid value: {ttl:?}: {TTL}"))
     };
@@ -108,6 +114,16 @@ fn refused_settings() -> Vec<(Value, String)> {
         )
     };
     cases.extend(["soon", "10", "-5s", "0s", "6m", "1.5s"].map(lag));
+    cases.extend(
+        [
+            "https://collector:4318",
+            "collector:4318",
+            "http://:4318",
+            "http://me:pw@collector",
+            "http://collector?key=7",
+        ]
+        .map(endpoint),
+    );
     cases.extend([
         (json!({"replicas": -1}), "spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0"),
         (json!({"replicas": 101}), "spec.replicas: Invalid value: 101: spec.replicas in body should be less than or equal to 100"),
@@ -151,6 +167,9 @@ fn refused_settings() -> Vec<(Value, String)> {
         (json!({"http": {"tls": {}}}), "spec.http.tls.secretRef: Required value"),
         (json!({"http": {"tls": {"secretRef": {}}}}), "spec.http.tls.secretRef.name: Required value"),
         (json!({"http": {"tls": {"secretRef": {"name": "Door"}}}}), "spec.http.tls.secretRef.name: Invalid value: \"Door\": spec.http.tls.secretRef.name in body should match '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$'"),
+        (tracing(json!({})), "spec.monitoring.tracing.endpoint: Required value"),
+        (tracing(json!({"endpoint": "http://collector", "sampling": 1.5})), "spec.monitoring.tracing.sampling: Invalid value: 1.5: spec.monitoring.tracing.sampling in body should be less than or equal to 1"),
+        (tracing(json!({"endpoint": "http://collector", "sampling": -0.1})), "spec.monitoring.tracing.sampling: Invalid value: -0.1: spec.monitoring.tracing.sampling in body should be greater than or equal to 0"),
         (json!({"deletionPolicy": "Maybe"}), "spec.deletionPolicy: Unsupported value: \"Maybe\": supported values: \"Retain\", \"Delete\""),
         (json!({"suspend": "yes"}), "spec.suspend: Invalid value: \"string\": spec.suspend in body must be of type boolean: \"string\""),
     ].map(owned));
@@ -282,6 +301,9 @@ async fn everything_else_is_accepted_and_kept_as_written() -> anyhow::Result<()>
         json!({"administration": {}}),
         json!({"http": {"invalidTokenStatus": 403}}),
         json!({"http": {"tls": {"secretRef": {"name": "door.tls"}}}}),
+        json!({"monitoring": {}}),
+        json!({"monitoring": {"tracing": {"endpoint": "http://collector.observability.svc:4318", "sampling": 0.05}}}),
+        json!({"monitoring": {"tracing": {"endpoint": "http://[fd00::7]:4318/otlp", "sampling": 1}}}),
         json!({"users": {"bootstrap": [{"email": "a@b", "passwordSecretRef": {"name": "a"}}, {"email": "c@d.e", "passwordSecretRef": {"name": "c", "key": "pw"}, "admin": true}]}}),
         json!({"pod": {"resources": {"limits": {"memory": "1Gi"}}, "labels": {"a": "b"}, "annotations": {"c": "d"}, "imagePullSecrets": [{"name": "pull"}]}}),
     ];

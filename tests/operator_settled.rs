@@ -40,6 +40,7 @@ async fn settled(sandbox: &Sandbox) -> anyhow::Result<(Operator, Vec<&'static st
                 "token": {"ttl": "90m"},
                 "passwords": {"legacyFormats": ["plaintext"], "rehash": false},
                 "users": {"bootstrap": []},
+                "monitoring": {"tracing": {"endpoint": "http://collector:4318", "sampling": 0.1}},
                 "pod": {
                     "resources": {"requests": {"cpu": "1000m", "memory": "0.5Gi"}},
                     "labels": {"team": "gate"},

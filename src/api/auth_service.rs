@@ -99,6 +99,10 @@ pub struct AuthServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub administration: Option<Administration>,
 
+    /// What is told about the service to systems that watch it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<Monitoring>,
+
     /// What the server pods carry besides what the operator sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Pod>,
@@ -435,6 +439,31 @@ pub struct Tls {
     /// Secret of type kubernetes.io/tls with keys `tls.crt` (the chain, the service's own certificate first)
     /// and `tls.key`, such as cert-manager's. It is mounted, so a renewal reaches the pods without a restart.
     pub secret_ref: SecretRef,
+}
+
+/// What is told about the service to systems that watch it.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Monitoring {
+    /// OpenTelemetry traces of the requests to the server pods. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
+}
+
+/// OpenTelemetry traces of the requests to the server pods. Default: none.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// URL of a collector's port for OTLP over HTTP, such as `http://collector.observability.svc:4318`; the
+    /// pods append /v1/traces. Plain HTTP alone, without credentials.
+    #[schemars(length(min = 8, max = 512))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() == 'http' && url(self).getHostname() != '' && !self.matches('[@?#]')").message("monitoring.tracing.endpoint must be an http URL such as http://collector.observability.svc:4318, without credentials, query and fragment"))]
+    pub endpoint: String,
+    /// The part of requests that are traced, from 0 to 1, such as 0.1. It counts where the caller has not
+    /// decided: a request whose traceparent says so is traced, or is not. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
+    pub sampling: Option<f64>,
 }
 
 /// What the server pods carry besides what the operator sets.

@@ -54,6 +54,8 @@ words! {
         RegenerateRequested,
         /// A Secret that spec refers to is missing or cannot be used; what depends on it stays as it is.
         SecretUnusable,
+        /// A field of spec cannot be followed; what it says stays as it is in the live objects.
+        FieldRefused,
         /// The API server refused a child; the message has its own words.
         ChildRefused,
         /// A bootstrap user does not exist and cannot be created. Does not touch `Ready`.

@@ -8,6 +8,7 @@ mod revocation;
 mod source;
 mod terms;
 mod tls;
+mod tracing;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -22,6 +23,7 @@ pub use self::{
     revocation::{RevocationPolicy, WithoutRevocations},
     source::{Environment, Fault, Faults},
     tls::TlsFiles,
+    tracing::{Sampling, TracingConfig},
 };
 use super::{passwords::NewPasswords, tokens::Terms};
 use crate::contract::{self, BootstrapUser, env, key_ring};
@@ -92,6 +94,8 @@ pub struct ServeConfig {
     pub ops: SocketAddr,
     /// The administration API, where it is to be served.
     pub administration: Option<AdministrationConfig>,
+    /// Traces; `None`: nothing is traced.
+    pub tracing: Option<TracingConfig>,
     /// Most passwords hashed at the same time; `None` decides by the CPUs at hand.
     pub hashing_threads: Option<usize>,
     /// How long a terminating server goes on accepting.
@@ -151,6 +155,7 @@ impl ServeConfig {
         let tls = TlsFiles::read(environment, &mut faults);
         let ops = address(environment, env::OPS_ADDRESS, contract::OPS_PORT, &mut faults);
         let administration = AdministrationConfig::read(environment, &mut faults);
+        let tracing = TracingConfig::read(environment, &mut faults);
         let hashing_threads = hashing_threads(environment, &mut faults);
         let drain_delay = drain_delay(environment, &mut faults);
         match (database, keys) {
@@ -166,6 +171,7 @@ impl ServeConfig {
                 tls,
                 ops,
                 administration,
+                tracing,
                 hashing_threads,
                 drain_delay,
             }),

@@ -22,6 +22,7 @@ use super::{
     passwords::{Floor, HashingPool, Unusable},
     revocation::Revocations,
     tls::LiveTls,
+    traces::Spans,
 };
 
 /// The endpoints that are counted.
@@ -296,6 +297,7 @@ struct Sources {
     floor: Arc<Floor>,
     revocations: Arc<Revocations>,
     tls: Option<Arc<LiveTls>>,
+    spans: Option<Arc<Spans>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -333,9 +335,10 @@ impl Exposition {
         floor: Arc<Floor>,
         revocations: Arc<Revocations>,
         tls: Option<Arc<LiveTls>>,
+        spans: Option<Arc<Spans>>,
     ) -> Self {
         let mut registry = Registry::with_prefix("authservice");
-        registry.register_collector(Box::new(Sources { metrics, pool, floor, revocations, tls }));
+        registry.register_collector(Box::new(Sources { metrics, pool, floor, revocations, tls, spans }));
         Self(registry)
     }
 
@@ -397,6 +400,13 @@ impl Sources {
         )?)
     }
 
+    fn traces(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(spans) = &self.spans else { return Ok(()) };
+        let about = ("spans", "Spans that ended, by what became of them");
+        let counts = [spans.exported(), spans.dropped()].map(AtomicU64::new);
+        outcomes(encoder, about, &["exported", "dropped"], &counts)
+    }
+
     fn unverifiable(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Logins of users whose stored password no accepted format can verify";
         let mut family =
@@ -438,6 +448,7 @@ impl Collector for Sources {
         outcomes(&mut encoder, validations, ValidationOutcome::NAMES, &self.metrics.validations)?;
         self.unverifiable(&mut encoder)?;
         self.lockout(&mut encoder)?;
+        self.traces(&mut encoder)?;
         let (sum, count, buckets) = self.metrics.hashing_wait.read();
         encoder
             .encode_descriptor(

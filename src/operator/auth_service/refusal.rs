@@ -67,6 +67,16 @@ impl Refusal {
         }
     }
 
+    /// A field of spec that the API server let pass cannot be followed.
+    #[must_use]
+    pub fn field(field: &str, fault: &str, cure: &str) -> Self {
+        Self {
+            condition: ConditionType::FieldRefused,
+            reason: Reason::SpecInvalid,
+            message: format!("{field} {fault}: {cure}"),
+        }
+    }
+
     /// The API server refused a child.
     #[must_use]
     pub fn child(action: &str, kind: &str, name: &str, words: &str) -> Self {

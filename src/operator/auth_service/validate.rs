@@ -8,6 +8,7 @@ mod key_ring;
 mod migration;
 mod passwords;
 mod tls;
+mod tracing;
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ use super::{
     gather::Observed,
     live::{self, LiveSettings},
     names::{Component, Identity, entry},
-    plan::{Connection, Deletable, Deletion, Entries, LoginProtection, Plan, Server},
+    plan::{Connection, Deletable, Deletion, Entries, LoginProtection, Plan, Server, Tracing},
     refusal::Refusal,
 };
 use crate::{
@@ -118,11 +119,12 @@ pub fn validate(inputs: &Inputs<'_>) -> Decision {
     // Existing pods go on with the Secrets they mount; new ones wait until both are there and ours.
     let mountable = ring.entries.is_some() && accounts.entries.is_some();
     let tls = tls::decide(inputs, &deployment, &mut refusals);
+    let tracing = tracing::decide(inputs, &deployment, &mut refusals);
     let server = settings
         .as_ref()
         .filter(|_| deployment.free() && (deployment.ours().is_some() || mountable))
         .zip(tls.ok())
-        .map(|(settings, tls)| server(inputs, settings, tls, administration.open));
+        .map(|(settings, tls)| server(inputs, settings, tls, tracing, administration.open));
 
     let credentials_slot = claim(observed.credentials.as_ref(), identity, &mut refusals);
     let credentials = settings.as_ref().filter(|_| credentials_slot.free());
@@ -288,7 +290,13 @@ fn wanted_connection(
     })
 }
 
-fn server(inputs: &Inputs<'_>, settings: &LiveSettings, tls: Option<String>, administration: bool) -> Server {
+fn server(
+    inputs: &Inputs<'_>,
+    settings: &LiveSettings,
+    tls: Option<String>,
+    tracing: Option<Tracing>,
+    administration: bool,
+) -> Server {
     let spec = inputs.spec;
     let pod = spec.pod.clone().unwrap_or_default();
     let passwords = spec.passwords.as_ref();
@@ -315,6 +323,7 @@ fn server(inputs: &Inputs<'_>, settings: &LiveSettings, tls: Option<String>, adm
         new_passwords: passwords::new_passwords(spec),
         protection: login_protection(spec),
         administration,
+        tracing,
         invalid_token_status: spec.http.as_ref().and_then(|http| http.invalid_token_status),
         tls,
         resources: pod.resources.unwrap_or_else(|| requests("100m", "96Mi")),

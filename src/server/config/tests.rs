@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    contract::LegacyFormat,
+    contract::{Collector, LegacyFormat},
     server::passwords::{Argon2id, LegacyFormats, NewPasswords},
 };
 
@@ -248,5 +248,80 @@ fn a_certificate_and_its_key_come_together_or_not_at_all() {
         ("TLS_KEY_FILE", "TLS_CERT_FILE is not set although TLS_KEY_FILE is"),
     ] {
         assert_eq!(serve(&[(set, "/tls/file")]).unwrap_err(), [fault]);
+    }
+}
+
+#[test]
+fn traces_go_nowhere_unless_a_collector_is_named() {
+    assert_eq!(serve(&[]).unwrap().tracing, None);
+    let named_alone = [("OTEL_SERVICE_NAME", "gate"), ("OTEL_RESOURCE_ATTRIBUTES", "what is this")];
+    assert_eq!(serve(&named_alone).unwrap().tracing, None);
+    let tracing = |variables: &[(&'static str, &'static str)]| {
+        let endpoint = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")];
+        serve(&[&endpoint, variables].concat()).unwrap().tracing.unwrap()
+    };
+    let expected = TracingConfig {
+        collector: Collector::of("http://collector:4318").unwrap(),
+        sampling: Sampling { heeds_parent: true, ratio: 1.0 },
+        service_name: "auth-server".to_owned(),
+        resource: vec![],
+    };
+    assert_eq!(tracing(&[]), expected);
+    assert_eq!(
+        tracing(&[
+            ("OTEL_SERVICE_NAME", "gate"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=gate-1, team=a%2Cb%3D%C3%BC,"),
+        ]),
+        TracingConfig {
+            service_name: "gate".to_owned(),
+            resource: [("k8s.pod.name", "gate-1"), ("team", "a,b=\u{fc}")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..expected
+        }
+    );
+    for (sampler, argument, heeds_parent, ratio) in [
+        ("always_on", "0.5", false, 1.0),
+        ("always_off", "not read", false, 0.0),
+        ("traceidratio", "0.25", false, 0.25),
+        ("parentbased_always_off", "", true, 0.0),
+        ("parentbased_traceidratio", "0", true, 0.0),
+        ("parentbased_traceidratio", "", true, 1.0),
+    ] {
+        let variables = [("OTEL_TRACES_SAMPLER", sampler), ("OTEL_TRACES_SAMPLER_ARG", argument)];
+        assert_eq!(tracing(&variables).sampling, Sampling { heeds_parent, ratio }, "{sampler}");
+    }
+}
+
+#[test]
+fn a_fault_in_what_traces_need_is_told_by_its_variable() {
+    const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+    let refused = |variables: &[(&'static str, &'static str)]| serve(variables).unwrap_err();
+    assert_eq!(
+        refused(&[("OTEL_TRACES_SAMPLER", "always_on")]),
+        ["OTEL_EXPORTER_OTLP_ENDPOINT is not set although OTEL_TRACES_SAMPLER is"]
+    );
+    assert_eq!(
+        refused(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:hunter2@collector")]),
+        [
+            "OTEL_EXPORTER_OTLP_ENDPOINT holds credentials, a query or a fragment, which traces are not sent with"
+        ]
+    );
+    assert_eq!(
+        refused(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector"),
+            ("OTEL_TRACES_SAMPLER", "sometimes"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "=x"),
+        ]),
+        [
+            "OTEL_EXPORTER_OTLP_ENDPOINT begins with https, which traces are not sent by",
+            "OTEL_TRACES_SAMPLER \"sometimes\" is no sampler",
+            "OTEL_RESOURCE_ATTRIBUTES is no list of attributes",
+        ]
+    );
+    for ratio in ["-0.1", "1.1", "NaN", "half"] {
+        let sampler = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", ratio)];
+        let fault = format!("OTEL_TRACES_SAMPLER_ARG {ratio:?} is no part of the requests");
+        assert_eq!(refused(&[&[ENDPOINT], &sampler[..]].concat()), [fault]);
     }
 }

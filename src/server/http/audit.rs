@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use axum::http::HeaderMap;
 
-use super::trace_context::TraceId;
+use super::trace_context::Ids;
 use crate::server::metrics::{AttemptOutcome, Event, Metrics};
 
 /// An attempt; it is told when this is dropped, so that a client that does not wait for its answer is
@@ -16,7 +16,7 @@ use crate::server::metrics::{AttemptOutcome, Event, Metrics};
 pub(super) struct Attempt<'a> {
     event: Event,
     metrics: &'a Metrics,
-    trace: Option<TraceId>,
+    ids: Ids,
     /// The account's id, once one was found.
     pub(super) user_id: Option<i64>,
     outcome: AttemptOutcome,
@@ -27,7 +27,7 @@ impl<'a> Attempt<'a> {
     /// An attempt that begins with these headers.
     pub(super) fn begin(event: Event, metrics: &'a Metrics, headers: &HeaderMap) -> Self {
         let outcome = AttemptOutcome::Abandoned;
-        Self { event, metrics, trace: TraceId::of(headers), user_id: None, outcome, error: None }
+        Self { event, metrics, ids: Ids::of(headers), user_id: None, outcome, error: None }
     }
 
     /// Tells what became of it; an error is told in words only where it is ours.
@@ -41,11 +41,11 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.metrics.attempted(self.event, self.outcome);
         let (event, outcome, user_id) = (self.event.name(), self.outcome.name(), self.user_id);
-        let trace_id = self.trace.map(tracing::field::display);
+        let (trace_id, span_id) = self.ids.fields();
         match self.error.as_deref() {
-            None => tracing::info!(event, outcome, user_id, trace_id, "{event}"),
+            None => tracing::info!(event, outcome, user_id, trace_id, span_id, "{event}"),
             Some(error) => {
-                tracing::warn!(event, outcome, user_id, trace_id, error, "{event} not served");
+                tracing::warn!(event, outcome, user_id, trace_id, span_id, error, "{event} not served");
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::server::{
     metrics::AttemptOutcome,
     passwords::{Busy, Verification},
     store::{StoreError, UserRow},
+    traces,
 };
 
 const CHALLENGE: &str = r#"Basic realm="authservice", charset="UTF-8""#;
@@ -102,7 +103,8 @@ pub(super) async fn authenticate(
     let user = auth.store.find(&given.email).await?;
     *user_id = user.as_ref().map(|user| user.id);
     // On a task of its own: a guess that is hashed counts even when whoever made it hangs up.
-    let verified = tokio::spawn(verify(Arc::clone(auth), guess, user, given.password));
+    let verified = verify(Arc::clone(auth), guess, user, given.password);
+    let verified = tokio::spawn(traces::carried(verified));
     verified.await.unwrap_or(Err(Busy.into()))?.ok_or(AuthenticationError::InvalidCredentials)
 }
 
@@ -134,7 +136,8 @@ async fn verify(
     let user_id = user.as_ref().map(|user| user.id);
     let Some(mut user) = user.filter(|user| outcome.matches && !user.disabled) else {
         guess.failed(user_id).await;
-        tokio::time::sleep_until((granted.at + auth.floor.current()).into()).await;
+        let floor = granted.at + auth.floor.current();
+        traces::phase("equal time", tokio::time::sleep_until(floor.into())).await;
         return Ok(None);
     };
     guess.succeeded().await;

@@ -12,7 +12,7 @@ use axum::{
 use super::{
     Auth, BodyRefused, body, not_written,
     openapi::{BadToken, BeforeAnyEndpoint, BodyRefusals, NotWritten},
-    trace_context::TraceId,
+    trace_context::Ids,
     unavailable,
     validate::{ValidateError, verified},
 };
@@ -72,15 +72,15 @@ impl LogoutError {
 /// take note; 501 when it never can.
 pub(super) async fn logout(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
     let start = Instant::now();
-    let trace_id = TraceId::of(request.headers()).map(tracing::field::display);
+    let (trace_id, span_id) = Ids::of(request.headers()).fields();
     let response = match answer(&auth, request).await {
         Ok(user_id) => {
-            tracing::info!(event = "logout", outcome = "accepted", user_id, trace_id, "logout");
+            tracing::info!(event = "logout", outcome = "accepted", user_id, trace_id, span_id, "logout");
             StatusCode::NO_CONTENT.into_response()
         }
         Err(error) => {
             if !matches!(error, LogoutError::Token(_)) {
-                tracing::warn!(event = "logout", trace_id, %error, "logout not served");
+                tracing::warn!(event = "logout", trace_id, span_id, %error, "logout not served");
             }
             error.response(&auth)
         }

@@ -12,6 +12,8 @@ mod logout;
 pub mod openapi;
 pub mod ops;
 mod password;
+mod routes;
+mod spans;
 mod trace_context;
 mod validate;
 mod verdicts;
@@ -28,6 +30,8 @@ use axum::{
     routing::{any, get, post},
 };
 
+use self::routes::Routes;
+pub use self::spans::Tracing;
 use super::{
     config::{InvalidTokenStatus, PasswordPolicy},
     keys::LiveKeys,
@@ -72,8 +76,8 @@ pub struct Auth {
 /// The public endpoints. `/login` and `/validate` take any method, and a slash at the end, since callers
 /// of the service that this one replaces use both, and proxies ask with the method of the request they
 /// hold. Paths are compared as they come: nothing below `/validate/` leads to another endpoint.
-pub fn public(auth: Arc<Auth>) -> Router {
-    Router::new()
+pub fn public(auth: Arc<Auth>, tracing: Option<Tracing>) -> Router {
+    Routes::new()
         .route("/login", any(login::login))
         .route("/login/", any(login::login))
         .route("/validate", any(validate::validate))
@@ -83,9 +87,12 @@ pub fn public(auth: Arc<Auth>) -> Router {
         .route("/password", post(password::password))
         .route("/.well-known/jwks.json", get(jwks::jwks))
         .route("/openapi.json", get(openapi::document))
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(|| async { text(StatusCode::NOT_FOUND, "Not found") })
-        .with_state(auth)
+        .all(|router| {
+            router
+                .method_not_allowed_fallback(method_not_allowed)
+                .fallback(|| async { text(StatusCode::NOT_FOUND, "Not found") })
+        })
+        .finish(auth, tracing)
 }
 
 /// E-mail and password of an `Authorization` header.

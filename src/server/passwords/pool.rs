@@ -20,6 +20,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Capacity, scratch};
+use crate::server::traces::phase;
 
 /// Longest wait for a permit. Clients of a login give up after a few seconds; work for them
 /// after that is wasted.
@@ -93,7 +94,7 @@ impl HashingPool {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Granted<T>, Busy> {
         let asked = Instant::now();
-        let permit = self.permit(self.capacity.shares(memory_kib)).await?;
+        let permit = phase("hashing queue", self.permit(self.capacity.shares(memory_kib))).await?;
         let at = Instant::now();
         let (sender, receiver) = oneshot::channel();
         let capacity = self.capacity;
@@ -106,7 +107,7 @@ impl HashingPool {
             drop(permit);
         });
         self.jobs.send(job).map_err(|_| Busy)?;
-        let result = receiver.await.map_err(|_| Busy)?;
+        let result = phase("hash password", receiver).await.map_err(|_| Busy)?;
         Ok(Granted { at, waited: at - asked, result })
     }
 

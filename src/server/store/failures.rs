@@ -9,7 +9,13 @@ use std::time::Duration;
 use sqlx::Row;
 
 use super::{ANSWER_TIMEOUT, Store, StoreError, Tries, bytes, within};
-use crate::server::limiter::{Bucket, Rule};
+use crate::server::{
+    limiter::{Bucket, Rule},
+    traces::statement,
+};
+
+/// The table, as spans name it.
+const TABLE: &str = "authservice_login_failure";
 
 const STANDINGS: &str = "SELECT bucket, CAST(failures AS SIGNED), \
      CAST(IF(locked, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(3), ends_at), 0) AS SIGNED) \
@@ -62,7 +68,8 @@ impl Store {
     ) -> Result<[Standing; 2], StoreError> {
         let keys = [account, source.unwrap_or(account)];
         let query = sqlx::query(STANDINGS).bind(keys[0].key().as_slice()).bind(keys[1].key().as_slice());
-        let rows = within(ANSWER_TIMEOUT, query.fetch_all(&self.pool)).await?;
+        let read = within(ANSWER_TIMEOUT, query.fetch_all(&self.pool));
+        let rows = statement("SELECT", TABLE, read).await?;
         let mut standings = [Standing::default(); 2];
         for row in &rows {
             let standing = Standing {
@@ -91,14 +98,15 @@ impl Store {
         let locks_at_once = rule.limit <= 1;
         let mut tries = Tries::new();
         loop {
-            let statement = sqlx::query(RECORD)
+            let record = sqlx::query(RECORD)
                 .bind(bucket.key().as_slice())
                 .bind(locks_at_once)
                 .bind(if locks_at_once { lockout } else { window })
                 .bind(rule.limit)
                 .bind(lockout)
                 .bind(window);
-            match within(ANSWER_TIMEOUT, statement.execute(&self.pool)).await {
+            let done = within(ANSWER_TIMEOUT, record.execute(&self.pool));
+            match statement("INSERT", TABLE, done).await {
                 Ok(done) => return Ok(u32::try_from(done.last_insert_id()).unwrap_or(u32::MAX)),
                 Err(error) if tries.another(&error).await => {}
                 Err(error) => return Err(error),
@@ -111,8 +119,8 @@ impl Store {
     /// # Errors
     /// The database cannot or will not.
     pub async fn forget_failures(&self, bucket: Bucket) -> Result<(), StoreError> {
-        let statement = sqlx::query(FORGET).bind(bucket.key().as_slice()).execute(&self.pool);
-        within(ANSWER_TIMEOUT, statement).await?;
+        let forget = sqlx::query(FORGET).bind(bucket.key().as_slice()).execute(&self.pool);
+        statement("DELETE", TABLE, within(ANSWER_TIMEOUT, forget)).await?;
         Ok(())
     }
 
@@ -121,8 +129,8 @@ impl Store {
     /// # Errors
     /// The database cannot or will not.
     pub async fn unlock(&self, bucket: Bucket) -> Result<(), StoreError> {
-        let statement = sqlx::query(UNLOCK).bind(bucket.key().as_slice()).execute(&self.pool);
-        within(ANSWER_TIMEOUT, statement).await?;
+        let unlock = sqlx::query(UNLOCK).bind(bucket.key().as_slice()).execute(&self.pool);
+        statement("DELETE", TABLE, within(ANSWER_TIMEOUT, unlock)).await?;
         Ok(())
     }
 

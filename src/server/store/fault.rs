@@ -1,10 +1,13 @@
 //! What the database's refusals mean, in the vocabulary of conditions.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use sqlx::mysql::MySqlDatabaseError;
 
-use crate::contract::DatabaseFault;
+use crate::{contract::DatabaseFault, server::traces::Kind};
 
 /// A failure of the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,26 +36,12 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        let fault = fault(&error);
         if let Some(refusal) = refusal(&error) {
             let number = refusal.number();
             let words = format!("{} (error {number})", refusal.message());
-            return Self { fault: meaning(number), words, number: Some(number) };
+            return Self { fault, words, number: Some(number) };
         }
-        let fault = match &error {
-            sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::Decode(_) => DatabaseFault::SchemaIncompatible,
-            // The account can be authenticated by no means this client has over this connection.
-            sqlx::Error::Configuration(_) => DatabaseFault::CredentialsRejected,
-            sqlx::Error::Protocol(words) if words.contains("authentication plugin") => {
-                DatabaseFault::CredentialsRejected
-            }
-            sqlx::Error::RowNotFound | sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => {
-                DatabaseFault::DatabaseError
-            }
-            _ => DatabaseFault::DatabaseUnreachable,
-        };
         let words = match error {
             sqlx::Error::Io(error) => error.to_string(),
             other if fault == DatabaseFault::CredentialsRejected => format!(
@@ -95,6 +84,39 @@ impl Tries {
 /// they commit, and say that it was a deadlock.
 fn gave_way(error: &StoreError) -> bool {
     matches!(error.number, Some(1020 | 1205 | 1213))
+}
+
+impl Kind for sqlx::Error {
+    fn kind(&self) -> (Cow<'static, str>, Option<u16>) {
+        (format!("{:?}", fault(self)).into(), number(self))
+    }
+}
+
+impl Kind for StoreError {
+    fn kind(&self) -> (Cow<'static, str>, Option<u16>) {
+        (format!("{:?}", self.fault).into(), self.number)
+    }
+}
+
+fn fault(error: &sqlx::Error) -> DatabaseFault {
+    if let Some(number) = number(error) {
+        return meaning(number);
+    }
+    match error {
+        sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnIndexOutOfBounds { .. }
+        | sqlx::Error::Decode(_) => DatabaseFault::SchemaIncompatible,
+        // The account can be authenticated by no means this client has over this connection.
+        sqlx::Error::Configuration(_) => DatabaseFault::CredentialsRejected,
+        sqlx::Error::Protocol(words) if words.contains("authentication plugin") => {
+            DatabaseFault::CredentialsRejected
+        }
+        sqlx::Error::RowNotFound | sqlx::Error::Encode(_) | sqlx::Error::InvalidArgument(_) => {
+            DatabaseFault::DatabaseError
+        }
+        _ => DatabaseFault::DatabaseUnreachable,
+    }
 }
 
 /// The error number, when the database refused.

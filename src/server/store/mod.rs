@@ -30,7 +30,10 @@ pub use self::{
     failures::Standing,
     fault::StoreError,
 };
-use super::config::{Account, Database};
+use super::{
+    config::{Account, Database},
+    traces::{phase, statement},
+};
 
 /// Longest wait for a connection; a login that waits longer is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -188,7 +191,9 @@ impl Store {
     /// # Errors
     /// None came free in time, or none can be opened.
     pub(crate) async fn connection(&self) -> Result<Pooled, StoreError> {
-        within(ACQUIRE_TIMEOUT, self.pool.acquire()).await
+        // Several kilobytes, which every future around it would hold too.
+        let acquired = Box::pin(within(ACQUIRE_TIMEOUT, self.pool.acquire()));
+        phase("database connection", acquired).await
     }
 
     /// The user whose stored e-mail is exactly this one, whatever the column's collation thinks equal.
@@ -202,15 +207,16 @@ impl Store {
 
     /// Rows whose e-mail the column's collation takes for this one.
     async fn rows(&self, email: &str) -> Result<Vec<MySqlRow>, StoreError> {
-        match sqlx::query(LOOKUP).bind(email).fetch_all(&self.pool).await {
+        let lookup = sqlx::query(LOOKUP).bind(email).fetch_all(&self.pool);
+        match statement("SELECT", "user", lookup).await {
             Err(error) if is_without_ours(&error) && !self.has_ours() => {
                 let mut connection = self.pool.acquire().await?;
                 // Where some of our tables are, users are what these say: one that is missing is a fault.
                 if check::schema_version(&mut connection).await? > 0 {
                     return Err(error.into());
                 }
-                let rows = sqlx::query(LOOKUP_WITHOUT_OURS).bind(email).fetch_all(&mut *connection).await;
-                Ok(found(rows)?)
+                let lookup = sqlx::query(LOOKUP_WITHOUT_OURS).bind(email).fetch_all(&mut *connection);
+                Ok(found(statement("SELECT", "user", lookup).await)?)
             }
             result => Ok(found(result)?),
         }
@@ -221,8 +227,9 @@ impl Store {
     /// # Errors
     /// The database cannot or will not.
     pub async fn rehash(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {
-        let statement = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
-        let done = within(ANSWER_TIMEOUT, statement.execute(&self.pool)).await?;
+        let rehash = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
+        let rehash = within(ANSWER_TIMEOUT, rehash.execute(&self.pool));
+        let done = statement("UPDATE", "user", rehash).await?;
         Ok(done.rows_affected() > 0)
     }
 

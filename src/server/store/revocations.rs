@@ -8,7 +8,11 @@ use super::{
     line::{Line, TIMEOUT},
     within,
 };
-use crate::server::{config::Database, tokens::Fingerprint};
+use crate::server::{
+    config::Database,
+    tokens::Fingerprint,
+    traces::{command, statement},
+};
 
 /// Rows read or deleted by one statement.
 const PAGE: usize = 5_000;
@@ -235,8 +239,9 @@ impl Store {
     pub async fn revoke(&self, token: &Fingerprint, expires_at: i64) -> Result<(), StoreError> {
         let mut tries = Tries::new();
         loop {
-            let statement = sqlx::query(REVOKE).bind(token.0.to_vec()).bind(expires_at);
-            match within(ANSWER_TIMEOUT, statement.execute(&self.pool)).await {
+            let revoke = sqlx::query(REVOKE).bind(token.0.to_vec()).bind(expires_at).execute(&self.pool);
+            let revoke = within(ANSWER_TIMEOUT, revoke);
+            match statement("INSERT", "authservice_revoked_token", revoke).await {
                 Err(error) if tries.another(&error).await => {}
                 done => return done.map(drop),
             }
@@ -260,14 +265,16 @@ impl Store {
 
     async fn try_to_change_password(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {
         within(ACQUIRE_TIMEOUT + 2 * STATEMENT_TIMEOUT, async {
-            let mut transaction = self.pool.begin().await?;
-            let statement = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
-            if statement.execute(&mut *transaction).await?.rows_affected() == 0 {
+            // Several kilobytes, which every future around it would hold too.
+            let mut transaction = command("BEGIN", Box::pin(self.pool.begin())).await?;
+            let rehash = sqlx::query(REHASH).bind(new).bind(user.id).bind(user.password.as_bytes());
+            let rehash = statement("UPDATE", "user", rehash.execute(&mut *transaction));
+            if rehash.await?.rows_affected() == 0 {
                 transaction.rollback().await?;
                 return Ok(false);
             }
             raise(&mut transaction, user.id, &user.email).await?;
-            transaction.commit().await?;
+            command("COMMIT", transaction.commit()).await?;
             Ok(true)
         })
         .await
@@ -276,6 +283,7 @@ impl Store {
 
 /// Ends every token that a user has by now.
 pub(super) async fn raise(connection: &mut MySqlConnection, id: i64, email: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(RAISE).bind(id).bind(email).execute(connection).await?;
+    let raise = sqlx::query(RAISE).bind(id).bind(email).execute(connection);
+    statement("INSERT", "authservice_access", raise).await?;
     Ok(())
 }

@@ -7,7 +7,10 @@ use super::{
     LOOKUP, StoreError, Tries, UserRow, bytes, cannot_be_in_the_column, exactly, found, number,
     revocations::raise, text, user_rows,
 };
-use crate::contract::DatabaseFault;
+use crate::{
+    contract::DatabaseFault,
+    server::traces::{command, statement},
+};
 
 const LIST: &str = user_rows!("u.id > ? ORDER BY u.id LIMIT ?");
 const BY_ID: &str = user_rows!("u.id = ?");
@@ -35,7 +38,8 @@ pub(crate) async fn find_by_id(
     connection: &mut MySqlConnection,
     id: i64,
 ) -> Result<Option<UserRow>, StoreError> {
-    let row = sqlx::query(BY_ID).bind(id).fetch_optional(connection).await?;
+    let row = sqlx::query(BY_ID).bind(id).fetch_optional(connection);
+    let row = statement("SELECT", "user", row).await?;
     row.map(|row| Ok(UserRow::read(&row, &text(&row, 1)?)?)).transpose()
 }
 
@@ -44,7 +48,8 @@ pub(crate) async fn find(
     connection: &mut MySqlConnection,
     email: &str,
 ) -> Result<Option<UserRow>, StoreError> {
-    exactly(&found(sqlx::query(LOOKUP).bind(email).fetch_all(connection).await)?, email)
+    let rows = sqlx::query(LOOKUP).bind(email).fetch_all(connection);
+    exactly(&found(statement("SELECT", "user", rows).await)?, email)
 }
 
 /// At most `limit` users in the order of their ids, from the first after `after`.
@@ -53,7 +58,8 @@ pub(crate) async fn list(
     after: i64,
     limit: u32,
 ) -> Result<Vec<UserRow>, StoreError> {
-    let rows = sqlx::query(LIST).bind(after).bind(limit).fetch_all(connection).await?;
+    let rows = sqlx::query(LIST).bind(after).bind(limit).fetch_all(connection);
+    let rows = statement("SELECT", "user", rows).await?;
     rows.iter().map(|row| Ok(UserRow::read(row, &text(row, 1)?)?)).collect()
 }
 
@@ -63,11 +69,10 @@ pub(crate) async fn find_id(
     email: &str,
 ) -> Result<Option<i64>, StoreError> {
     use sqlx::Row;
-    let rows = match sqlx::query("SELECT CAST(id AS SIGNED), email FROM `user` WHERE email = ? LIMIT 64")
+    let rows = sqlx::query("SELECT CAST(id AS SIGNED), email FROM `user` WHERE email = ? LIMIT 64")
         .bind(email)
-        .fetch_all(connection)
-        .await
-    {
+        .fetch_all(connection);
+    let rows = match statement("SELECT", "user", rows).await {
         Err(error) if cannot_be_in_the_column(&error) => Vec::new(),
         result => result?,
     };
@@ -103,23 +108,22 @@ async fn try_to_insert(
     hash: &str,
     admin: Option<bool>,
 ) -> Result<Option<i64>, StoreError> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = command("BEGIN", connection.begin()).await?;
     // The column of an adopted table need not be unique, so one insertion at a time looks for the e-mail:
     // others wait at this row or, from another member of a cluster, are given up for it.
     if admin.is_some() {
-        sqlx::query(SET_ADMIN).bind(NOBODY).bind(false).execute(&mut *transaction).await?;
-        sqlx::query(UNSET_ADMIN).bind(NOBODY).execute(&mut *transaction).await?;
+        set_admin(&mut transaction, NOBODY, false).await?;
+        unset_admin(&mut transaction, NOBODY).await?;
     }
     if find_id(&mut transaction, email).await?.is_some() {
         transaction.rollback().await?;
         return Ok(None);
     }
-    let inserted = sqlx::query("INSERT INTO `user` (email, password) VALUES (?, ?)")
+    let insert = sqlx::query("INSERT INTO `user` (email, password) VALUES (?, ?)")
         .bind(email)
         .bind(hash)
-        .execute(&mut *transaction)
-        .await;
-    match inserted {
+        .execute(&mut *transaction);
+    match statement("INSERT", "user", insert).await {
         Ok(_) => {}
         Err(error) if number(&error) == Some(1062) => {
             transaction.rollback().await?;
@@ -132,14 +136,13 @@ async fn try_to_insert(
         StoreError::new(DatabaseFault::SchemaIncompatible, words)
     })?;
     if let Some(admin) = admin {
-        sqlx::query(SET_ADMIN).bind(id).bind(admin).execute(&mut *transaction).await?;
+        set_admin(&mut transaction, id, admin).await?;
         // The id may have been another user's, whose tokens must not pass for this one's.
-        let former = sqlx::query(DISABLE).bind(false).bind(id).execute(&mut *transaction).await?;
-        if former.rows_affected() > 0 {
+        if set_disabled(&mut transaction, id, false).await? {
             raise(&mut transaction, id, email).await?;
         }
     }
-    transaction.commit().await?;
+    command("COMMIT", transaction.commit()).await?;
     Ok(Some(id))
 }
 
@@ -164,14 +167,14 @@ async fn try_to_change(
     user: &UserRow,
     change: &Change,
 ) -> Result<bool, StoreError> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = command("BEGIN", connection.begin()).await?;
     if let Some(email) = &change.email {
         if find_id(&mut transaction, email).await?.is_some_and(|id| id != user.id) {
             transaction.rollback().await?;
             return Ok(false);
         }
         let update = sqlx::query("UPDATE `user` SET email = ? WHERE id = ?").bind(email).bind(user.id);
-        match update.execute(&mut *transaction).await {
+        match statement("UPDATE", "user", update.execute(&mut *transaction)).await {
             Ok(_) => {}
             Err(error) if number(&error) == Some(1062) => {
                 transaction.rollback().await?;
@@ -182,16 +185,16 @@ async fn try_to_change(
     }
     if let Some(hash) = &change.hash {
         let update = sqlx::query("UPDATE `user` SET password = ? WHERE id = ?").bind(hash).bind(user.id);
-        update.execute(&mut *transaction).await?;
+        statement("UPDATE", "user", update.execute(&mut *transaction)).await?;
     }
     if let Some(admin) = change.admin {
-        sqlx::query(SET_ADMIN).bind(user.id).bind(admin).execute(&mut *transaction).await?;
+        set_admin(&mut transaction, user.id, admin).await?;
     }
     raise(&mut transaction, user.id, &user.email).await?;
     if let Some(disabled) = change.disabled {
-        sqlx::query(DISABLE).bind(disabled).bind(user.id).execute(&mut *transaction).await?;
+        set_disabled(&mut transaction, user.id, disabled).await?;
     }
-    transaction.commit().await?;
+    command("COMMIT", transaction.commit()).await?;
     Ok(true)
 }
 
@@ -207,12 +210,12 @@ pub(crate) async fn delete(connection: &mut MySqlConnection, user: &UserRow) -> 
 }
 
 async fn try_to_delete(connection: &mut MySqlConnection, user: &UserRow) -> Result<(), StoreError> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = command("BEGIN", connection.begin()).await?;
     raise(&mut transaction, user.id, &user.email).await?;
-    for statement in [UNSET_ADMIN, "DELETE FROM `user` WHERE id = ?"] {
-        sqlx::query(statement).bind(user.id).execute(&mut *transaction).await?;
-    }
-    Ok(transaction.commit().await?)
+    unset_admin(&mut transaction, user.id).await?;
+    let delete = sqlx::query("DELETE FROM `user` WHERE id = ?").bind(user.id).execute(&mut *transaction);
+    statement("DELETE", "user", delete).await?;
+    Ok(command("COMMIT", transaction.commit()).await?)
 }
 
 /// Ends every token that the user has by now.
@@ -224,4 +227,26 @@ pub(crate) async fn end_tokens(connection: &mut MySqlConnection, user: &UserRow)
             done => return done,
         }
     }
+}
+
+async fn set_admin(connection: &mut MySqlConnection, id: i64, admin: bool) -> Result<(), sqlx::Error> {
+    let set = sqlx::query(SET_ADMIN).bind(id).bind(admin).execute(connection);
+    statement("REPLACE", "authservice_user", set).await?;
+    Ok(())
+}
+
+async fn unset_admin(connection: &mut MySqlConnection, id: i64) -> Result<(), sqlx::Error> {
+    let unset = sqlx::query(UNSET_ADMIN).bind(id).execute(connection);
+    statement("DELETE", "authservice_user", unset).await?;
+    Ok(())
+}
+
+/// Says whether the user has an entry.
+async fn set_disabled(
+    connection: &mut MySqlConnection,
+    id: i64,
+    disabled: bool,
+) -> Result<bool, sqlx::Error> {
+    let set = sqlx::query(DISABLE).bind(disabled).bind(id).execute(connection);
+    Ok(statement("UPDATE", "authservice_access", set).await?.rows_affected() > 0)
 }

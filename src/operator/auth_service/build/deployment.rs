@@ -18,10 +18,10 @@ use k8s_openapi::{
 
 use super::{
     super::{
-        names::{Component, SERVER_CONTAINER, TLS_VOLUME, entry},
-        plan::{LoginProtection, Plan, Server},
+        names::{Component, Identity, SERVER_CONTAINER, TLS_VOLUME, entry},
+        plan::{LoginProtection, Plan, Server, Tracing},
     },
-    environment::{file_variable, variable},
+    environment::{composed_variable, field_variable, file_variable, variable},
     pod::{self, read_only_mount, secret_items_volume, secret_volume},
     service::{ADMINISTRATION_PORT_NAME, PUBLIC_PORT_NAME},
 };
@@ -32,6 +32,8 @@ pub(super) const SERVER_USER: i64 = 65532;
 const KEY_RING_VOLUME: &str = "key-ring";
 const ADMINISTRATION_VOLUME: &str = "administration";
 const OPS_PORT_NAME: &str = "ops";
+/// The variable that the attributes of traces are composed with; the server does not read it.
+const POD_NAME: &str = "POD_NAME";
 
 /// The server's pods. An update never has fewer of them than `replicas`: each new pod is ready
 /// before an old one goes.
@@ -91,7 +93,7 @@ fn pod_spec(plan: &Plan, server: &Server, selector: LabelSelector) -> PodSpec {
         name: SERVER_CONTAINER.to_owned(),
         image: Some(server.image.clone()),
         args: Some(vec!["serve".to_owned()]),
-        env: Some(environment(server)),
+        env: Some(environment(plan, server)),
         ports: Some(ports),
         resources: Some(server.resources.clone()),
         // The first second counts after a crash of all pods, so the start is watched closely.
@@ -118,7 +120,7 @@ fn pod_spec(plan: &Plan, server: &Server, selector: LabelSelector) -> PodSpec {
     }
 }
 
-fn environment(server: &Server) -> Vec<EnvVar> {
+fn environment(plan: &Plan, server: &Server) -> Vec<EnvVar> {
     let mut variables = connection(&server.connection);
     variables.extend([
         variable(env::KEY_RING_DIR, mount::KEY_RING),
@@ -154,7 +156,27 @@ fn environment(server: &Server) -> Vec<EnvVar> {
     if server.administration {
         variables.push(file_variable(env::ADMIN_KEY, mount::ADMINISTRATION_KEY));
     }
+    if let Some(tracing) = &server.tracing {
+        variables.extend(traces(&plan.identity, tracing));
+    }
     variables
+}
+
+/// Where traces go, and what they say of the pod they come from. Names of Kubernetes need no encoding.
+fn traces(identity: &Identity, tracing: &Tracing) -> [EnvVar; 6] {
+    let (name, namespace) = (identity.server(), &identity.namespace);
+    let attributes = format!(
+        "service.namespace={namespace},service.instance.id={namespace}.$({POD_NAME}).{SERVER_CONTAINER},\
+         k8s.namespace.name={namespace},k8s.deployment.name={name},k8s.pod.name=$({POD_NAME})"
+    );
+    [
+        variable(env::OTEL_EXPORTER_OTLP_ENDPOINT, &tracing.endpoint),
+        variable(env::OTEL_TRACES_SAMPLER, "parentbased_traceidratio"),
+        variable(env::OTEL_TRACES_SAMPLER_ARG, &tracing.sampling),
+        variable(env::OTEL_SERVICE_NAME, name),
+        field_variable(POD_NAME, "metadata.name"),
+        composed_variable(env::OTEL_RESOURCE_ATTRIBUTES, attributes),
+    ]
 }
 
 /// The database and the account, for the server and for the migration; the password's file is

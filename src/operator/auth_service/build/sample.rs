@@ -9,7 +9,7 @@ use super::super::{
     names::Identity,
     plan::{
         Account, AdminAccount, Bootstrap, Connection, DatabaseServer, Entries, LoginProtection,
-        ManagedDatabase, Migration, Plan, Server,
+        ManagedDatabase, Migration, Plan, Server, Tracing,
     },
 };
 use crate::api::auth_service::{DeletionPolicy, RevocationUnavailable, SchemaMode};
@@ -83,6 +83,7 @@ pub(super) fn managed() -> Plan {
             invalid_token_status: None,
             tls: None,
             administration: false,
+            tracing: None,
             resources: requests("100m", "96Mi"),
             pod_labels: [].into(),
             pod_annotations: [].into(),
@@ -153,6 +154,10 @@ pub(super) fn external() -> Plan {
             invalid_token_status: Some(401),
             tls: Some("door".to_owned()),
             administration: true,
+            tracing: Some(Tracing {
+                endpoint: "http://collector.test:4318".to_owned(),
+                sampling: "0.25".to_owned(),
+            }),
             pod_labels: [
                 ("team".to_owned(), "identity".to_owned()),
                 ("authservice.dev/name".to_owned(), "usurped".to_owned()),

@@ -7,3 +7,4 @@ mod migration;
 mod places;
 mod terms;
 mod tls;
+mod tracing;

@@ -12,11 +12,14 @@ use axum::{
 };
 
 use super::{
-    super::{body, credentials, trace_context::TraceId},
+    super::{body, credentials, trace_context::Ids},
     Administration,
     problem::Problem,
 };
-use crate::{contract::DatabaseFault, server::metrics::Endpoint};
+use crate::{
+    contract::DatabaseFault,
+    server::{metrics::Endpoint, traces},
+};
 
 /// What a request would change.
 #[derive(Debug, Clone, Copy)]
@@ -71,19 +74,19 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let start = Instant::now();
-    let trace = TraceId::of(request.headers());
+    let ids = Ids::of(request.headers());
     let metrics = Arc::clone(&administration.auth.metrics);
     let changes = !request.method().is_safe();
-    let work = tokio::spawn(async move {
+    let work = tokio::spawn(traces::carried(async move {
         let (subject, mut response) = match verified(&administration, request.headers()) {
             Ok(subject) => (subject, next.run(request).await),
             Err(problem) => (None, refuse(request, problem).await),
         };
         if let Some(told) = response.extensions_mut().remove::<Told>().filter(|_| changes) {
-            log(told, subject.as_deref(), trace);
+            log(told, subject.as_deref(), ids);
         }
         response
-    });
+    }));
     let mut response = work.await.unwrap_or_else(|_| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be carried out")
             .into_response()
@@ -108,15 +111,25 @@ async fn refuse(request: Request<Body>, problem: Problem) -> Response {
     response
 }
 
-fn log(told: Told, subject: Option<&str>, trace: Option<TraceId>) {
+fn log(told: Told, subject: Option<&str>, ids: Ids) {
     let Told { action, user_id, outcome, fault } = told;
-    let (action, trace_id) = (action.map(Action::name), trace.map(tracing::field::display));
+    let (action, (trace_id, span_id)) = (action.map(Action::name), ids.fields());
     let event = "administration";
     match fault {
-        None => tracing::info!(event, action, user_id, outcome, subject, trace_id, "{event}"),
+        None => tracing::info!(event, action, user_id, outcome, subject, trace_id, span_id, "{event}"),
         Some(fault) => {
             let fault = tracing::field::debug(fault);
-            tracing::warn!(event, action, user_id, outcome, subject, trace_id, fault, "{event} not served");
+            tracing::warn!(
+                event,
+                action,
+                user_id,
+                outcome,
+                subject,
+                trace_id,
+                span_id,
+                fault,
+                "{event} not served"
+            );
         }
     }
 }

@@ -16,7 +16,7 @@ use axum::{
 };
 
 use self::problem::Problem;
-use super::Auth;
+use super::{Auth, Tracing, routes::Routes};
 use crate::server::admin_key::LiveAdminKey;
 
 /// What the administration endpoints work with.
@@ -29,18 +29,22 @@ pub struct Administration {
 }
 
 /// The administration endpoints.
-pub fn router(administration: Arc<Administration>) -> Router {
-    Router::new()
+pub fn router(administration: Arc<Administration>, tracing: Option<Tracing>) -> Router {
+    let guard = middleware::from_fn_with_state(Arc::clone(&administration), guard::guard);
+    Routes::new()
         .route("/admin/users", get(users::list).post(users::create))
         .route("/admin/users/{id}", get(users::get).patch(users::change).delete(users::delete))
         .route("/admin/users/{id}/revoke-tokens", post(users::revoke_tokens))
         .route("/admin/users/{id}/unlock", post(users::unlock))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&administration), guard::guard))
+        .all(|router| router.route_layer(guard))
         .route("/openapi.json", get(openapi::document))
-        .method_not_allowed_fallback(|| async {
-            // The `Allow` header comes from the router.
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method")
+        .all(|router| {
+            router
+                .method_not_allowed_fallback(|| async {
+                    // The `Allow` header comes from the router.
+                    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method")
+                })
+                .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
         })
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
-        .with_state(administration)
+        .finish(administration, tracing)
 }
