@@ -323,6 +323,9 @@ fn administrators_requests_are_traced_like_any_other() {
                 "hash password",
                 "database connection",
                 "BEGIN",
+                // The row at which insertions through other members of a cluster meet.
+                "REPLACE authservice_user",
+                "DELETE authservice_user",
                 "SELECT user",
                 "INSERT user",
                 "SELECT user",

@@ -105,6 +105,18 @@ impl Database {
         format!("mysql://root:{}@127.0.0.1:{}", self.root_password, self.port)
     }
 
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The password of `root`, from any address.
+    #[must_use]
+    pub fn root_password(&self) -> &str {
+        &self.root_password
+    }
+
     /// Whose server it is.
     #[must_use]
     pub fn engine(&self) -> Engine {

@@ -15,6 +15,23 @@ use crate::{buildah, cache, progress};
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const ARCHITECTURE: &str = "amd64";
 
+/// A program that is built static and stripped, as it ships.
+#[derive(Clone, Copy, Debug)]
+pub struct Binary {
+    package: &'static str,
+    name: &'static str,
+    features: &'static str,
+}
+
+/// The controller.
+pub const OPERATOR: Binary =
+    Binary { package: "authservice-operator", name: "operator", features: "operator" };
+/// The auth server.
+pub const SERVER: Binary =
+    Binary { package: "authservice-operator", name: "auth-server", features: "server" };
+/// What the auth server is measured against.
+pub const LIMITS: Binary = Binary { package: "authservice-bench", name: "limits", features: "" };
+
 /// An image in a file that `docker load`, `ctr images import` and `kind load image-archive` take.
 pub struct Image {
     /// Name and tag.
@@ -51,7 +68,7 @@ impl Images {
 /// # Errors
 /// When a build fails; the error carries the end of its log.
 pub fn build() -> anyhow::Result<Images> {
-    Ok(Images { operator: build_one("operator", "operator")?, server: build_one("auth-server", "server")? })
+    Ok(Images { operator: build_one(OPERATOR)?, server: build_one(SERVER)? })
 }
 
 /// Pushes both to `registry` under this release's version, the tag by which the chart of this release
@@ -67,9 +84,10 @@ pub fn push(images: &Images, registry: &str) -> anyhow::Result<[String; 2]> {
     Ok([push(&images.operator, "operator")?, push(&images.server, "auth-server")?])
 }
 
-fn build_one(binary: &str, feature: &str) -> anyhow::Result<Image> {
+fn build_one(binary: Binary) -> anyhow::Result<Image> {
     let workspace = workspace()?;
-    let built = static_binary(&workspace, binary, feature)?;
+    let built = static_binary(&workspace, binary)?;
+    let binary = binary.name;
     let containerfile = workspace.join("images").join(format!("Containerfile.{binary}"));
     let hash = short_hash(&[&fs::read(&built)?, &fs::read(&containerfile)?]);
     let tag = format!("localhost/authservice-operator/{binary}:{hash}");
@@ -84,29 +102,27 @@ fn build_one(binary: &str, feature: &str) -> anyhow::Result<Image> {
     Ok(Image { tag, archive })
 }
 
-fn static_binary(workspace: &Path, binary: &str, feature: &str) -> anyhow::Result<PathBuf> {
+/// Builds one program.
+///
+/// # Errors
+/// When the build fails; the error carries the end of its log.
+pub fn static_binary(workspace: &Path, binary: Binary) -> anyhow::Result<PathBuf> {
+    let Binary { package, name, features } = binary;
     let target_folder = target_folder(workspace).join("images");
     let mut command = Command::new("cargo");
     command
         .current_dir(workspace)
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "authservice-operator",
-            "--no-default-features",
-        ])
-        .args(["--features", feature, "--bin", binary, "--target", TARGET])
+        .args(["build", "--release", "--locked", "--package", package, "--no-default-features"])
+        .args(["--features", features, "--bin", name, "--target", TARGET])
         .arg("--target-dir")
         .arg(&target_folder)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     progress::run(
-        &format!("building the static {binary} binary"),
-        &progress::log_path(&format!("build-{binary}"))?,
+        &format!("building the static {name} binary"),
+        &progress::log_path(&format!("build-{name}"))?,
         &mut command,
     )?;
-    Ok(target_folder.join(TARGET).join("release").join(binary))
+    Ok(target_folder.join(TARGET).join("release").join(name))
 }
 
 /// An image of one of the Debian root file systems: a database, or the client that demo and tests call with.

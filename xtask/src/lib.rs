@@ -1,6 +1,7 @@
 //! What the developer's commands are made of: a Kubernetes node, databases and images that
 //! need nothing on the host but Rust, a C compiler and debootstrap.
 
+pub mod bench;
 pub mod buildah;
 pub mod cache;
 pub mod checks;

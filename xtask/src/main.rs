@@ -10,7 +10,7 @@ use xtask::cluster::{self, Cluster, ClusterOptions, Flavour};
 use xtask::database::{self, Engine, Galera};
 use xtask::images::{self, Image};
 use xtask::parts::Rootfs;
-use xtask::{demo, generate, sandbox, test};
+use xtask::{bench, demo, generate, sandbox, test};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The developer's commands of this project")]
@@ -63,6 +63,9 @@ enum Task {
         #[arg(long, num_args = 1..)]
         only: Vec<test::Group>,
     },
+    /// Measure, against limits taken in the same run
+    #[command(subcommand)]
+    Bench(BenchTask),
     /// A throw-away database server with empty tables, until Ctrl-C
     Database {
         /// `MariaDB` in place of `MySQL`
@@ -75,6 +78,19 @@ enum Task {
     /// What this program starts itself for
     #[command(subcommand, hide = true)]
     Internal(Internal),
+}
+
+#[derive(Subcommand)]
+enum BenchTask {
+    /// `/validate` against a bare route and one that only verifies
+    Server {
+        /// One JSON object a figure
+        #[arg(long)]
+        json: bool,
+        /// Fewer and shorter rounds
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 #[derive(Args)]
@@ -179,6 +195,9 @@ fn main() -> ExitCode {
         Task::Test { full, only } => test::run(&test::Options { full, only }).map(|()| ExitCode::SUCCESS),
         Task::Database { galera: true, .. } => run_galera(),
         Task::Database { mariadb, .. } => run_database(if mariadb { Engine::Mariadb } else { Engine::Mysql }),
+        Task::Bench(BenchTask::Server { json, quick }) => {
+            bench::server(bench::Options { json, quick }).map(|()| ExitCode::SUCCESS)
+        }
         Task::Internal(task) => run_internal(&task),
     };
     result.unwrap_or_else(|error| {

@@ -31,6 +31,8 @@ pub enum Rootfs {
     /// nginx, Caddy, Envoy and Traefik, to stand before the service, and Schemathesis, to hold it to its
     /// `OpenAPI` document.
     Proxies,
+    /// wrk, to put the service under load.
+    Load,
     /// JWT libraries of other languages, slowhttptest and hydra, to use and misuse the service.
     Consumers,
 }
@@ -47,6 +49,7 @@ impl Rootfs {
             Self::Galera => "galera",
             Self::Client => "client",
             Self::Proxies => "proxies",
+            Self::Load => "load",
             Self::Consumers => "consumers",
         }
     }
@@ -55,7 +58,7 @@ impl Rootfs {
         match self {
             Self::Mysql => "sid",
             Self::OldMariadb | Self::Galera | Self::Proxies => "bookworm",
-            Self::Node | Self::Mariadb | Self::Client | Self::Consumers => "testing",
+            Self::Node | Self::Mariadb | Self::Client | Self::Load | Self::Consumers => "testing",
         }
     }
 
@@ -97,6 +100,7 @@ impl Rootfs {
                 "python3-requests",
                 "python3-werkzeug",
             ],
+            Self::Load => &["wrk"],
             Self::Proxies => &["ca-certificates", "caddy", "nginx", "python3", "python3-pip"],
             Self::Consumers => &[
                 "ca-certificates",
@@ -152,7 +156,12 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
         Rootfs::Client => key = key.and(ORIGINAL_JWT_LIBRARY).and(TRACE_MESSAGES.join(",")),
         Rootfs::Proxies => key = key.and(PROXY_TOOLS.join(",")),
         Rootfs::Consumers => key = consumers::key(key),
-        Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb | Rootfs::Galera => {}
+        Rootfs::Node
+        | Rootfs::Mysql
+        | Rootfs::Mariadb
+        | Rootfs::OldMariadb
+        | Rootfs::Galera
+        | Rootfs::Load => {}
     }
     cache::part(&format!("rootfs-{}", kind.name()), key, |folder| {
         prerequisites::check()?;
@@ -187,7 +196,7 @@ pub fn rootfs(kind: Rootfs) -> anyhow::Result<PathBuf> {
             Rootfs::Consumers => consumers::build(folder),
             // The package makes a server's data at once.
             Rootfs::Galera => privilege::remove_all(&folder.join("var/lib/mysql")),
-            Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb => Ok(()),
+            Rootfs::Node | Rootfs::Mysql | Rootfs::Mariadb | Rootfs::OldMariadb | Rootfs::Load => Ok(()),
         }
     })
 }
