@@ -112,6 +112,8 @@ pub mod env {
     /// How long a terminating server goes on accepting while endpoints are withdrawn; default `5s`.
     /// Requests in flight get up to 20 s more: terminationGracePeriodSeconds must exceed the sum.
     pub const DRAIN_DELAY: &str = "DRAIN_DELAY";
+    /// `true` turns traces off, whatever the variables below say.
+    pub const OTEL_SDK_DISABLED: &str = "OTEL_SDK_DISABLED";
     /// Where OpenTelemetry traces go: a collector that takes OTLP over HTTP, such as
     /// `http://collector:4318`; `/v1/traces` is appended. Without it nothing is traced.
     pub const OTEL_EXPORTER_OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";

@@ -199,3 +199,59 @@ fn a_wiped_database_shows_in_status_and_keeps_the_pod_ready() {
         });
     }
 }
+
+/// Whoever finds the queue full is refused before anybody looks who it is: the database may be away.
+#[test]
+fn a_login_that_finds_the_queue_full_is_refused_without_a_look_at_the_account() {
+    const FULL: &str = "Too many logins, try again";
+    for engine in Engine::all() {
+        let mut database = with_user(&engine);
+        let proxy = Proxy::start(engine.address);
+        database.via = proxy.address;
+        // About a second a hash, so that what is full stays so for a moment.
+        let server = database.serve(&[
+            ("HASHING_THREADS", "1"),
+            ("ARGON2_MEMORY_KIB", "131072"),
+            ("ARGON2_ITERATIONS", "8"),
+            ("LOGIN_MAX_FAILURES", "0"),
+        ]);
+        let (address, done) = (server.public, AtomicBool::new(false));
+        let found = thread::scope(|scope| {
+            for _ in 0..160 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        if http::login(address, "flood@x.io", "wrong")
+                            .is_ok_and(|answer| answer.status == 503)
+                        {
+                            thread::sleep(Duration::from_millis(5));
+                        }
+                    }
+                });
+            }
+            let _ended = Ending(&done);
+            // A hash may end just then, and leave room for one of these.
+            (0..5).any(|_| {
+                proxy.mend();
+                eventually("the queue is full", Duration::from_secs(20), || {
+                    server.login("nobody@x.io", "wrong").body == FULL
+                });
+                proxy.cut();
+                let logins = [("nobody@x.io", "wrong"), ("ann@x.io", "wrong"), ("ann@x.io", "secret")];
+                logins.into_iter().all(|(email, password)| {
+                    let answer = server.login(email, password);
+                    answer.body == FULL && (answer.status, answer.header("retry-after")) == (503, Some("1"))
+                })
+            })
+        });
+        assert!(found, "{}", server.log());
+    }
+}
+
+/// Ends the flood also where a panic would otherwise wait for it.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

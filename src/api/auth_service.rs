@@ -258,7 +258,8 @@ pub struct Token {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
     /// The claim `iss` of tokens: a name or a URI (RFC 7519 §4.1.1). Tokens that carry another are refused,
-    /// so it is decided once. Default: the address of the Service, `http://<name>.<namespace>.svc:5000`.
+    /// so it is decided once, and the default, the address of the Service, cannot be written out later
+    /// either. Default: `http://<name>.<namespace>.svc:5000`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = "^([!-9;-~]+|[A-Za-z][A-Za-z0-9+.-]*:[!-~]+)$"))]
     pub issuer: Option<String>,

@@ -13,16 +13,28 @@ use crate::{
 
 pub(super) fn read(environment: &Environment, faults: &mut Faults) -> Terms {
     let ttl = ttl(environment, faults);
-    let issuer = name(env::TOKEN_ISSUER, environment, faults).unwrap_or_else(|| "authservice".to_owned());
-    let audience = name(env::TOKEN_AUDIENCE, environment, faults);
-    if audience.as_deref() == Some(ADMINISTRATION_AUDIENCE) {
+    // Any text, as ever: another would refuse the tokens that carry it.
+    let issuer = environment.text(env::TOKEN_ISSUER, faults).unwrap_or_else(|| "authservice".to_owned());
+    let audience = audience(environment, faults);
+    Terms { issuer, audience, ttl_seconds: ttl.as_secs() }
+}
+
+fn audience(environment: &Environment, faults: &mut Faults) -> Option<String> {
+    let audience = environment.text(env::TOKEN_AUDIENCE, faults)?;
+    if audience == ADMINISTRATION_AUDIENCE {
         faults.add(
             env::TOKEN_AUDIENCE,
             format!("{ADMINISTRATION_AUDIENCE:?} is the audience of administration tokens"),
             "use another, such as the name of the services that take the tokens",
         );
+    } else if !is_string_or_uri(&audience) {
+        faults.add(
+            env::TOKEN_AUDIENCE,
+            format!("{audience:?} is neither a name nor a URI"),
+            "use at most 255 ASCII characters without blanks, and a ':' only behind a URI's scheme",
+        );
     }
-    Terms { issuer, audience, ttl_seconds: ttl.as_secs() }
+    Some(audience)
 }
 
 fn ttl(environment: &Environment, faults: &mut Faults) -> Duration {
@@ -41,18 +53,6 @@ fn ttl(environment: &Environment, faults: &mut Faults) -> Duration {
             DAY
         }
     }
-}
-
-fn name(variable: &'static str, environment: &Environment, faults: &mut Faults) -> Option<String> {
-    let name = environment.text(variable, faults)?;
-    if !is_string_or_uri(&name) {
-        faults.add(
-            variable,
-            format!("{name:?} is neither a name nor a URI"),
-            "use at most 255 ASCII characters without blanks, and a ':' only behind a URI's scheme",
-        );
-    }
-    Some(name)
 }
 
 /// `StringOrURI` of RFC 7519 §2, without what no shell or manifest carries unharmed.

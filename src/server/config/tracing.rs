@@ -35,21 +35,17 @@ pub struct Sampling {
 impl TracingConfig {
     /// `None` without a collector: then nothing is traced.
     pub(super) fn read(environment: &Environment, faults: &mut Faults) -> Option<Self> {
-        let before = faults.iter().count();
-        let endpoint = environment.text(env::OTEL_EXPORTER_OTLP_ENDPOINT, faults);
-        let sampler = environment.text(env::OTEL_TRACES_SAMPLER, faults);
-        if endpoint.is_none() && sampler.is_some() && faults.iter().count() == before {
-            faults.add(
-                env::OTEL_EXPORTER_OTLP_ENDPOINT,
-                format!("is not set although {} is", env::OTEL_TRACES_SAMPLER),
-                "set both, or neither for no traces",
-            );
+        let disabled = environment.text(env::OTEL_SDK_DISABLED, faults);
+        if disabled.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return None;
         }
+        let endpoint = environment.text(env::OTEL_EXPORTER_OTLP_ENDPOINT, faults);
         // Whatever else of OpenTelemetry's is set, such as a name given to every pod, says nothing then.
         let collector = Collector::of(&endpoint?);
         let collector = collector.map_err(|bad: BadCollector| {
             faults.add(env::OTEL_EXPORTER_OTLP_ENDPOINT, bad.to_string(), bad.cure());
         });
+        let sampler = environment.text(env::OTEL_TRACES_SAMPLER, faults);
         let sampling = sampling(environment, sampler.as_deref(), faults);
         let resource = resource(environment, faults);
         let service_name = environment.text(env::OTEL_SERVICE_NAME, faults);

@@ -16,9 +16,9 @@ const FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 /// no two names become one.
 const UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
-/// The headers of a token that verified, by its `sub` and its `username`. All of them, always: a proxy that overwrites what the client
-/// sent under such a name overwrites it only with a header that is there. One that the token says nothing
-/// about is empty.
+/// The headers of a token that verified, by its `sub` and its `username`. All of them, always: a proxy that
+/// overwrites what the client sent under such a name overwrites it only with a header that is there. One
+/// that the token says nothing about is empty.
 pub(super) fn headers(subject: Option<&str>, username: Option<&str>) -> [(HeaderName, HeaderValue); 3] {
     let username = username.map_or(HeaderValue::from_static(""), header_value);
     let user = subject.map_or_else(|| username.clone(), header_value);

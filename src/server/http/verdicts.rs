@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderName, HeaderValue};
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use super::identity;
 use crate::server::{
@@ -18,6 +21,10 @@ use crate::server::{
 const CAPACITY: u64 = 8 << 20;
 /// What a token of this service takes: the basis of what the cache lays out in advance.
 const USUAL_BYTES: u64 = 1 << 10;
+
+/// Parts with a lock and a share of the bytes each. By default there are more on more CPUs, and a large
+/// token may then fit into none.
+const SHARDS: usize = 16;
 
 /// A token that verified, and what is answered to it.
 #[derive(Debug)]
@@ -54,7 +61,21 @@ pub struct Verdicts {
 impl Default for Verdicts {
     fn default() -> Self {
         let items = usize::try_from(CAPACITY / USUAL_BYTES).unwrap_or(usize::MAX);
-        Self { kept: Cache::with_weighter(items, CAPACITY, ByBytes) }
+        let mut options = OptionsBuilder::new();
+        options.estimated_items_capacity(items).weight_capacity(CAPACITY).shards(SHARDS);
+        // Both amounts are given, which is all that can be missing.
+        let kept = options.build().map_or_else(
+            |_| Cache::with_weighter(items, CAPACITY, ByBytes),
+            |options| {
+                Cache::with_options(
+                    options,
+                    ByBytes,
+                    DefaultHashBuilder::default(),
+                    DefaultLifecycle::default(),
+                )
+            },
+        );
+        Self { kept }
     }
 }
 

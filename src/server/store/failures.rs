@@ -119,9 +119,7 @@ impl Store {
     /// # Errors
     /// The database cannot or will not.
     pub async fn forget_failures(&self, bucket: Bucket) -> Result<(), StoreError> {
-        let forget = sqlx::query(FORGET).bind(bucket.key().as_slice()).execute(&self.pool);
-        statement("DELETE", TABLE, within(ANSWER_TIMEOUT, forget)).await?;
-        Ok(())
+        self.delete(FORGET, bucket).await
     }
 
     /// Forgets the failures of a bucket, its lock included.
@@ -129,9 +127,18 @@ impl Store {
     /// # Errors
     /// The database cannot or will not.
     pub async fn unlock(&self, bucket: Bucket) -> Result<(), StoreError> {
-        let unlock = sqlx::query(UNLOCK).bind(bucket.key().as_slice()).execute(&self.pool);
-        statement("DELETE", TABLE, within(ANSWER_TIMEOUT, unlock)).await?;
-        Ok(())
+        self.delete(UNLOCK, bucket).await
+    }
+
+    async fn delete(&self, which: &'static str, bucket: Bucket) -> Result<(), StoreError> {
+        let mut tries = Tries::new();
+        loop {
+            let delete = sqlx::query(which).bind(bucket.key().as_slice()).execute(&self.pool);
+            match statement("DELETE", TABLE, within(ANSWER_TIMEOUT, delete)).await {
+                Err(error) if tries.another(&error).await => {}
+                done => return done.map(drop),
+            }
+        }
     }
 
     /// Deletes what has ended and what is too much; the number of buckets that are locked.

@@ -112,7 +112,7 @@ pub enum TokenFault {
     UnknownKey,
     /// Not a compact JWS of an algorithm in use, with claims as RFC 7519 wants them.
     Malformed,
-    /// Signed by us, but by another issuer or for an audience.
+    /// Signed by a key of ours, but by another issuer, or for another audience than it has to be for.
     Foreign,
     /// Ended before its time: logged out, or of a user who may have no such token any more.
     Revoked,

@@ -1,5 +1,5 @@
 //! Spans: of a request, of a phase of it, of a statement. What they say is bounded: names of ours,
-//! numbers, and ids of traces; nothing that a caller or a database wrote.
+//! numbers, and ids of traces; nothing else that a caller or a database wrote.
 
 use std::{borrow::Cow, future::Future, sync::Arc};
 

@@ -81,7 +81,8 @@ fn low_half(value: u64) -> u32 {
 pub(super) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
-        let stat = fs::read_to_string(task?.path().join("schedstat"))?;
+        // A thread may end just now; none of those that answer requests does.
+        let Ok(stat) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
         let spent = stat.split(' ').next().context("schedstat is empty")?;
         nanoseconds += spent.parse::<u64>().context("schedstat holds no number")?;
     }

@@ -22,6 +22,8 @@ use crate::progress::{self, Step};
 const SECRET: &str = "a key of the benchmark, of more than 32 bytes";
 /// Most requests a second that a round has tokens for.
 const MOST_PER_SECOND: u64 = 120_000;
+/// The account that the server uses; it has the password of root, which nobody else learns either.
+const ACCOUNT: &str = "bench";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// How many rounds, and how long each measurement lasts.
@@ -292,7 +294,7 @@ impl Subjects {
         Ok(file)
     }
 
-    /// What is compared has to answer the same bytes, but for what a token and the clock say.
+    /// What is compared has to answer the same head and as many bytes behind it.
     fn check_answers(&self) -> anyhow::Result<()> {
         let tokens = self.tokens(1)?;
         let token = fs::read_to_string(tokens.path())?;
@@ -337,7 +339,7 @@ fn limits_command(limits: &Path) -> Command {
 fn auth_server_command(auth_server: &Path, database: &Database) -> Command {
     let mut command = Command::new(auth_server);
     command.env_clear().env("JWT_SECRET", SECRET).env("MYSQL_HOST", "127.0.0.1");
-    command.env("MYSQL_PORT", database.port().to_string()).env("MYSQL_USER", "root");
+    command.env("MYSQL_PORT", database.port().to_string()).env("MYSQL_USER", ACCOUNT);
     command.env("MYSQL_PASSWORD", database.root_password());
     command
 }
@@ -347,16 +349,14 @@ fn migrate(auth_server: &Path, database: &Database) -> anyhow::Result<()> {
     // With admin rights, which it takes to create the database.
     let mut command = auth_server_command(auth_server, database);
     command.env("MYSQL_ADMIN_USER", "root").env("MYSQL_ADMIN_PASSWORD", database.root_password());
-    command.env("TERMINATION_LOG", report.path()).env("MYSQL_USER", ACCOUNT);
+    command.env("TERMINATION_LOG", report.path());
     progress::output(command.arg("migrate")).map(drop)
 }
-/// The account that the server uses; it has the password of root, which nobody else learns either.
-const ACCOUNT: &str = "bench";
 
 fn serve(auth_server: &Path, database: &Database) -> anyhow::Result<Running> {
     let (public, ops) = (free_address()?, free_address()?);
     let mut command = auth_server_command(auth_server, database);
-    command.env("MYSQL_USER", ACCOUNT).env("LISTEN_ADDRESS", public.to_string());
+    command.env("LISTEN_ADDRESS", public.to_string());
     command.env("OPS_ADDRESS", ops.to_string()).arg("serve");
     Running::start(command, public, "bench-auth-server")
 }
