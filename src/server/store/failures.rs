@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::Row;
 
-use super::{ANSWER_TIMEOUT, Store, StoreError, Tries, bytes, within};
+use super::{ANSWER_TIMEOUT, Store, StoreError, bytes, persistently, within};
 use crate::server::{
     limiter::{Bucket, Rule},
     traces::statement,
@@ -96,8 +96,7 @@ impl Store {
     pub async fn record_failure(&self, bucket: Bucket, rule: &Rule) -> Result<u32, StoreError> {
         let (window, lockout) = (rule.window.as_secs(), rule.lockout.as_secs());
         let locks_at_once = rule.limit <= 1;
-        let mut tries = Tries::new();
-        loop {
+        let done = persistently!({
             let record = sqlx::query(RECORD)
                 .bind(bucket.key().as_slice())
                 .bind(locks_at_once)
@@ -105,13 +104,9 @@ impl Store {
                 .bind(rule.limit)
                 .bind(lockout)
                 .bind(window);
-            let done = within(ANSWER_TIMEOUT, record.execute(&self.pool));
-            match statement("INSERT", TABLE, done).await {
-                Ok(done) => return Ok(u32::try_from(done.last_insert_id()).unwrap_or(u32::MAX)),
-                Err(error) if tries.another(&error).await => {}
-                Err(error) => return Err(error),
-            }
-        }
+            statement("INSERT", TABLE, within(ANSWER_TIMEOUT, record.execute(&self.pool))).await
+        });
+        Ok(u32::try_from(done?.last_insert_id()).unwrap_or(u32::MAX))
     }
 
     /// Forgets the failures of a bucket that is not locked.
@@ -131,14 +126,10 @@ impl Store {
     }
 
     async fn delete(&self, which: &'static str, bucket: Bucket) -> Result<(), StoreError> {
-        let mut tries = Tries::new();
-        loop {
+        persistently!({
             let delete = sqlx::query(which).bind(bucket.key().as_slice()).execute(&self.pool);
-            match statement("DELETE", TABLE, within(ANSWER_TIMEOUT, delete)).await {
-                Err(error) if tries.another(&error).await => {}
-                done => return done.map(drop),
-            }
-        }
+            statement("DELETE", TABLE, within(ANSWER_TIMEOUT, delete)).await.map(drop)
+        })
     }
 
     /// Deletes what has ended and what is too much; the number of buckets that are locked.

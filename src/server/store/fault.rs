@@ -55,8 +55,23 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Counts the tries at what the database gives up in favour of another transaction. That is nobody's
-/// fault, and undoes the whole transaction: the next try may find other rows, and mostly succeeds.
+/// Evaluates an attempt, its `.await` included, again where the database gave it up in favour of another
+/// transaction. That is nobody's fault, and undoes the whole transaction: the next try may find other rows,
+/// and mostly succeeds. No function, since a future that is generic over closures is not `Send` here.
+macro_rules! persistently {
+    ($attempt:expr) => {{
+        let mut tries = $crate::server::store::Tries::new();
+        loop {
+            match $attempt {
+                Err(error) if tries.another(&error).await => {}
+                done => break done,
+            }
+        }
+    }};
+}
+pub(crate) use persistently;
+
+/// Counts the tries of [`persistently`].
 #[derive(Debug)]
 pub(crate) struct Tries {
     left: u32,

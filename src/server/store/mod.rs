@@ -24,7 +24,7 @@ use sqlx::{
 };
 
 pub(crate) use self::check::schema_version;
-pub(crate) use self::fault::{Tries, cannot_be_in_the_column, number};
+pub(crate) use self::fault::{Tries, cannot_be_in_the_column, number, persistently};
 pub use self::{
     check::{Seen, Watch},
     failures::Standing,

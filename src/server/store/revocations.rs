@@ -4,9 +4,9 @@
 use sqlx::{Connection, MySqlConnection, Row, mysql::MySqlRow};
 
 use super::{
-    ACQUIRE_TIMEOUT, ANSWER_TIMEOUT, REHASH, STATEMENT_TIMEOUT, Store, StoreError, Tries, UserRow, bytes,
+    ACQUIRE_TIMEOUT, ANSWER_TIMEOUT, REHASH, STATEMENT_TIMEOUT, Store, StoreError, UserRow, bytes,
     line::{Line, TIMEOUT},
-    within,
+    persistently, within,
 };
 use crate::server::{
     config::Database,
@@ -237,15 +237,11 @@ impl Store {
     /// # Errors
     /// The database cannot or will not: the token has not surely ended.
     pub async fn revoke(&self, token: &Fingerprint, expires_at: i64) -> Result<(), StoreError> {
-        let mut tries = Tries::new();
-        loop {
+        persistently!({
             let revoke = sqlx::query(REVOKE).bind(token.0.to_vec()).bind(expires_at).execute(&self.pool);
             let revoke = within(ANSWER_TIMEOUT, revoke);
-            match statement("INSERT", "authservice_revoked_token", revoke).await {
-                Err(error) if tries.another(&error).await => {}
-                done => return done.map(drop),
-            }
-        }
+            statement("INSERT", "authservice_revoked_token", revoke).await.map(drop)
+        })
     }
 
     /// Replaces a user's password, provided it is still the one that was verified, and ends the tokens
@@ -254,13 +250,7 @@ impl Store {
     /// # Errors
     /// The database cannot or will not: nothing has surely changed.
     pub async fn change_password(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {
-        let mut tries = Tries::new();
-        loop {
-            match self.try_to_change_password(user, new).await {
-                Err(error) if tries.another(&error).await => {}
-                done => return done,
-            }
-        }
+        persistently!(self.try_to_change_password(user, new).await)
     }
 
     async fn try_to_change_password(&self, user: &UserRow, new: &str) -> Result<bool, StoreError> {

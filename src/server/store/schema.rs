@@ -6,7 +6,7 @@
 
 use sqlx::{MySqlConnection, Row};
 
-use super::{StoreError, Tries, bytes, number, text};
+use super::{StoreError, bytes, number, persistently, text};
 use crate::contract::{DatabaseFault, SCHEMA_VERSION};
 
 /// The table of the service this one replaces. Never altered.
@@ -127,15 +127,10 @@ impl Step {
 
     /// Notes that the step is done.
     pub(crate) async fn record(self, connection: &mut MySqlConnection) -> Result<(), StoreError> {
-        let mut tries = Tries::new();
-        loop {
-            let statement = sqlx::query("INSERT IGNORE INTO `authservice_schema` (version) VALUES (?)")
-                .bind(self.version);
-            match statement.execute(&mut *connection).await.map_err(StoreError::from) {
-                Err(error) if tries.another(&error).await => {}
-                done => return done.map(drop),
-            }
-        }
+        persistently!({
+            let record = sqlx::query("INSERT IGNORE INTO `authservice_schema` (version) VALUES (?)");
+            record.bind(self.version).execute(&mut *connection).await.map(drop).map_err(StoreError::from)
+        })
     }
 }
 

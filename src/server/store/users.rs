@@ -4,7 +4,7 @@
 use sqlx::{Acquire, MySqlConnection};
 
 use super::{
-    LOOKUP, StoreError, Tries, UserRow, bytes, cannot_be_in_the_column, exactly, found, number,
+    LOOKUP, StoreError, UserRow, bytes, cannot_be_in_the_column, exactly, found, number, persistently,
     revocations::raise, text, user_rows,
 };
 use crate::{
@@ -93,13 +93,7 @@ pub(crate) async fn insert(
     hash: &str,
     admin: Option<bool>,
 ) -> Result<Option<i64>, StoreError> {
-    let mut tries = Tries::new();
-    loop {
-        match try_to_insert(connection, email, hash, admin).await {
-            Err(error) if tries.another(&error).await => {}
-            done => return done,
-        }
-    }
+    persistently!(try_to_insert(connection, email, hash, admin).await)
 }
 
 async fn try_to_insert(
@@ -153,13 +147,7 @@ pub(crate) async fn change(
     user: &UserRow,
     change: &Change,
 ) -> Result<bool, StoreError> {
-    let mut tries = Tries::new();
-    loop {
-        match try_to_change(connection, user, change).await {
-            Err(error) if tries.another(&error).await => {}
-            done => return done,
-        }
-    }
+    persistently!(try_to_change(connection, user, change).await)
 }
 
 async fn try_to_change(
@@ -200,13 +188,7 @@ async fn try_to_change(
 
 /// Deletes the user. The entry that ends the tokens stays.
 pub(crate) async fn delete(connection: &mut MySqlConnection, user: &UserRow) -> Result<(), StoreError> {
-    let mut tries = Tries::new();
-    loop {
-        match try_to_delete(connection, user).await {
-            Err(error) if tries.another(&error).await => {}
-            done => return done,
-        }
-    }
+    persistently!(try_to_delete(connection, user).await)
 }
 
 async fn try_to_delete(connection: &mut MySqlConnection, user: &UserRow) -> Result<(), StoreError> {
@@ -220,13 +202,7 @@ async fn try_to_delete(connection: &mut MySqlConnection, user: &UserRow) -> Resu
 
 /// Ends every token that the user has by now.
 pub(crate) async fn end_tokens(connection: &mut MySqlConnection, user: &UserRow) -> Result<(), StoreError> {
-    let mut tries = Tries::new();
-    loop {
-        match raise(connection, user.id, &user.email).await.map_err(StoreError::from) {
-            Err(error) if tries.another(&error).await => {}
-            done => return done,
-        }
-    }
+    persistently!(raise(connection, user.id, &user.email).await.map_err(StoreError::from))
 }
 
 async fn set_admin(connection: &mut MySqlConnection, id: i64, admin: bool) -> Result<(), sqlx::Error> {
