@@ -1,0 +1,3 @@
+//! Runs the sweeps and campaigns.
+
+fn main() {}
