@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use rand::RngExt;
 use tokio::time::Instant;
 
-use super::context::ObjectKey;
+use super::{context::ObjectKey, surroundings::Surroundings};
 
 /// The first wait.
 pub const FIRST: Duration = Duration::from_secs(1);
@@ -18,8 +17,9 @@ pub const FIRST: Duration = Duration::from_secs(1);
 pub const LONGEST: Duration = Duration::from_mins(5);
 
 /// Failures in a row for each object.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backoff {
+    surroundings: Surroundings,
     entries: Mutex<HashMap<ObjectKey, Entry>>,
 }
 
@@ -31,13 +31,19 @@ struct Entry {
 }
 
 impl Backoff {
+    /// No failures yet.
+    #[must_use]
+    pub fn new(surroundings: Surroundings) -> Self {
+        Self { surroundings, entries: Mutex::default() }
+    }
+
     /// Counts one failure and answers how long to wait: 1 s, doubled with each failure in a row,
     /// at most 5 min, less up to a quarter so that objects which failed together spread out.
     pub fn failed(&self, key: &ObjectKey) -> Duration {
         let mut entries = self.lock();
         let entry = entries.entry(key.clone()).or_insert(Entry { failures: 0, last: None });
         entry.failures = entry.failures.saturating_add(1);
-        jittered(nominal(entry.failures))
+        self.surroundings.jittered(nominal(entry.failures))
     }
 
     /// Counts the failure named `failure` (the uid of a failed Job, for one) the first time it is
@@ -52,7 +58,7 @@ impl Backoff {
             return due.saturating_duration_since(now);
         }
         entry.failures = entry.failures.saturating_add(1);
-        let wait = jittered(nominal(entry.failures));
+        let wait = self.surroundings.jittered(nominal(entry.failures));
         entry.last = Some((failure.to_owned(), now + wait));
         wait
     }
@@ -79,12 +85,6 @@ impl Backoff {
     }
 }
 
-/// `duration`, less up to a quarter of it: what happened at one moment is not repeated at one moment.
-#[must_use]
-pub fn jittered(duration: Duration) -> Duration {
-    duration.mul_f64(rand::rng().random_range(0.75..=1.0))
-}
-
 /// The wait after this many failures in a row, before jitter.
 fn nominal(failures: u32) -> Duration {
     let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
@@ -93,7 +93,14 @@ fn nominal(failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::operator::poller::HttpPods;
+
+    fn backoff() -> Backoff {
+        Backoff::new(Surroundings::of_system(Arc::new(HttpPods::default())))
+    }
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey { namespace: "market".to_owned(), name: name.to_owned() }
@@ -107,16 +114,8 @@ mod tests {
     }
 
     #[test]
-    fn jitter_takes_off_at_most_a_quarter() {
-        for _ in 0..1000 {
-            let wait = jittered(Duration::from_secs(100));
-            assert!(wait >= Duration::from_secs(75) && wait <= Duration::from_secs(100), "{wait:?}");
-        }
-    }
-
-    #[test]
     fn a_success_starts_over_and_leaves_no_entry() {
-        let backoff = Backoff::default();
+        let backoff = backoff();
         for _ in 0..6 {
             backoff.failed(&key("gate"));
         }
@@ -128,7 +127,7 @@ mod tests {
 
     #[test]
     fn objects_do_not_share_failures() {
-        let backoff = Backoff::default();
+        let backoff = backoff();
         for _ in 0..6 {
             backoff.failed(&key("gate"));
         }
@@ -137,7 +136,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_named_failure_counts_once_and_is_due_after_its_wait() {
-        let backoff = Backoff::default();
+        let backoff = backoff();
         let first = backoff.remaining(&key("gate"), "job-1");
         assert!(first > Duration::ZERO && first <= FIRST);
         assert_eq!(backoff.remaining(&key("gate"), "job-1"), first);

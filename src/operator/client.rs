@@ -29,6 +29,18 @@ pub fn client(mut config: Config, deadline: Duration, metrics: Arc<Metrics>) -> 
     Ok(ClientBuilder::try_from(config)?.with_layer(&BoundedLayer { deadline, metrics }).build())
 }
 
+/// The same over a service that stands for the API server.
+pub fn over<S, B>(service: S, deadline: Duration, metrics: Arc<Metrics>) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: axum::body::HttpBody<Data = axum::body::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    Client::new(BoundedLayer { deadline, metrics }.layer(service), "default")
+}
+
 /// Why a call was given up.
 #[derive(Debug, thiserror::Error)]
 #[error("the API server did not answer within {} s", .0.as_secs_f32())]
@@ -142,12 +154,11 @@ mod tests {
     where
         F: Future<Output = Response<AnyBody>> + Send + 'static,
     {
-        let layer = BoundedLayer { deadline: CALL_DEADLINE, metrics: Arc::clone(metrics) };
         let server = tower::service_fn(move |request| {
             let answer = answer(request);
             async { Ok::<_, Infallible>(answer.await) }
         });
-        Client::new(layer.layer(server), "market")
+        over(server, CALL_DEADLINE, Arc::clone(metrics))
     }
 
     fn counted(metrics: &Metrics) -> Vec<String> {

@@ -19,11 +19,8 @@ use kube::{
 };
 
 use super::{
-    backoff::{Backoff, jittered},
-    labels,
-    metrics::Metrics,
-    references::SecretReferences,
-    scope::Scope,
+    backoff::Backoff, labels, metrics::Metrics, references::SecretReferences, scope::Scope,
+    surroundings::Surroundings,
 };
 use crate::contract::{self, DatabaseFault, ServerStatus};
 
@@ -35,6 +32,8 @@ pub const SETTLED: Duration = Duration::from_mins(10);
 pub struct Context {
     /// Bounded to 10 s a call, without retries: see [`super::client`].
     pub client: Client,
+    /// The time, chance, and the pods.
+    pub surroundings: Surroundings,
     /// Images of resources that name none.
     pub images: Images,
     /// Publishes Events.
@@ -54,23 +53,24 @@ pub struct Context {
 impl Context {
     /// A context that knows nothing yet.
     #[must_use]
-    pub fn new(client: Client, images: Images, metrics: Arc<Metrics>) -> Self {
+    pub fn new(client: Client, surroundings: Surroundings, images: Images, metrics: Arc<Metrics>) -> Self {
         Self {
             recorder: Recorder::new(client.clone(), Reporter::from(labels::MANAGER)),
             client,
             images,
             pods: PodVerdicts::default(),
             metrics,
-            backoff: Backoff::default(),
-            migrations: Backoff::default(),
+            backoff: Backoff::new(surroundings.clone()),
+            migrations: Backoff::new(surroundings.clone()),
             secrets: SecretReferences::default(),
+            surroundings,
         }
     }
 
     /// The resource is as it should be: its failures are forgotten, the next look is minutes away.
     pub fn settled(&self, key: &ObjectKey) -> Action {
         self.backoff.reset(key);
-        Action::requeue(jittered(SETTLED))
+        Action::requeue(self.surroundings.jittered(SETTLED))
     }
 
     /// Something failed: look again after the resource's own backoff.
@@ -81,7 +81,7 @@ impl Context {
     /// Something is refused: look again after the resource's own backoff, though no later than `longest`.
     /// What stands in the way may go without a watch that tells of it, and whoever removed it waits.
     pub fn retry_within(&self, key: &ObjectKey, longest: Duration) -> Action {
-        Action::requeue(self.backoff.failed(key).min(jittered(longest)))
+        Action::requeue(self.backoff.failed(key).min(self.surroundings.jittered(longest)))
     }
 
     /// Drops everything remembered of a resource that is gone.

@@ -15,6 +15,7 @@ pub mod poller;
 pub mod references;
 pub mod scope;
 pub mod signing_key;
+pub mod surroundings;
 
 use std::{
     net::SocketAddr,
@@ -23,10 +24,13 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use kube::runtime::{
-    applier,
-    controller::{self, Action},
-    reflector::{ObjectRef, Store},
+use kube::{
+    Client,
+    runtime::{
+        applier,
+        controller::{self, Action},
+        reflector::{ObjectRef, Store},
+    },
 };
 use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -37,8 +41,10 @@ use self::{
     lease::{Election, Held, Lost},
     metrics::{Metrics, Outcome},
     ops::Ops,
+    poller::HttpPods,
     references::referred_secrets,
     scope::{Guarded, Requests, Scope},
+    surroundings::Surroundings,
 };
 
 /// Resources reconciled at the same time.
@@ -58,6 +64,14 @@ pub struct Options {
     pub ops_address: SocketAddr,
     /// The election.
     pub lease: lease::Settings,
+}
+
+/// What the API server is called with.
+pub struct Clients {
+    /// For everything but the Lease.
+    pub calls: Client,
+    /// For the Lease: its calls end within [`lease::Settings::renewal`].
+    pub lease: Client,
 }
 
 /// Why the operator ended otherwise than by a signal.
@@ -90,10 +104,11 @@ pub async fn run(
 ) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new());
     let client =
-        client::client(config.clone(), client::CALL_DEADLINE, Arc::clone(&metrics)).map_err(Error::Client)?;
-    let lease_client =
-        client::client(config, options.lease.renewal(), Arc::clone(&metrics)).map_err(Error::Client)?;
-
+        |config, deadline| client::client(config, deadline, Arc::clone(&metrics)).map_err(Error::Client);
+    let clients = Clients {
+        lease: client(config.clone(), options.lease.renewal())?,
+        calls: client(config, client::CALL_DEADLINE)?,
+    };
     let ops = Ops::new(Arc::clone(&metrics));
     let served = serve_ops(options.ops_address, ops.clone()).await?;
     let stop = CancellationToken::new();
@@ -104,7 +119,25 @@ pub async fn run(
         signalled.cancel();
     });
 
-    let election = Election::new(lease_client, options.lease);
+    let outcome =
+        take_part(clients, Surroundings::of_system(Arc::new(HttpPods::default())), options, metrics, stop)
+            .await;
+    served.abort();
+    outcome
+}
+
+/// Waits to be elected, then reconciles until `stop`.
+///
+/// # Errors
+/// [`Error::Lost`]: the process must write nothing any more.
+pub async fn take_part(
+    clients: Clients,
+    surroundings: Surroundings,
+    options: Options,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let election = Election::new(clients.lease, options.lease);
     let namespaces = match options.namespaces.join(", ") {
         none if none.is_empty() => "all".to_owned(),
         some => some,
@@ -116,10 +149,9 @@ pub async fn run(
     };
     tracing::info!("leading");
     metrics.set_leader(true);
-    let ctx = Arc::new(Context::new(client, options.images, metrics));
+    let ctx = Arc::new(Context::new(clients.calls, surroundings, options.images, metrics));
     let outcome = lead(held, &ctx, &Scope::of(&options.namespaces), stop).await;
     ctx.metrics.set_leader(false);
-    served.abort();
     outcome
 }
 
@@ -168,8 +200,8 @@ async fn lead(
     Ok(())
 }
 
-/// Every scope's controller, until `stop`; whether all reconciles ended in time.
-async fn control(ctx: &Arc<Context>, scopes: &[Scope], stop: CancellationToken) -> bool {
+/// Every scope's controller, election aside, until `stop`; whether all reconciles ended in time.
+pub async fn control(ctx: &Arc<Context>, scopes: &[Scope], stop: CancellationToken) -> bool {
     let slots = Arc::new(Semaphore::new(CONCURRENCY.into()));
     let (stores, controllers): (Vec<_>, Vec<_>) = scopes
         .iter()

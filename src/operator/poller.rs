@@ -3,15 +3,15 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt, stream};
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use futures::{Stream, StreamExt, future::BoxFuture, stream};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
-    backoff::jittered,
     context::{Context, ObjectKey, Verdict, Verdicts},
     labels,
     scope::Scope,
+    surroundings::AskPod,
 };
 use crate::contract::{OPS_PORT, ServerStatus};
 
@@ -30,7 +30,7 @@ const PAGE: u32 = 500;
 pub fn changes(scope: Scope, ctx: Arc<Context>) -> impl Stream<Item = ObjectKey> + Send {
     let poller = Arc::new(Poller { scope, ctx });
     stream::unfold(poller, async |poller| {
-        tokio::time::sleep(jittered(PERIOD)).await;
+        tokio::time::sleep(poller.ctx.surroundings.jittered(PERIOD)).await;
         Some((stream::iter(poller.poll().await), poller))
     })
     .flatten()
@@ -51,20 +51,8 @@ impl Poller {
                 return Vec::new();
             }
         };
-        let Ok(http) = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .timeout(PATIENCE)
-            .build()
-        else {
-            return Vec::new();
-        };
         let asked = stream::iter(pods)
-            .map(|pod| {
-                let http = http.clone();
-                async move { (pod.resource, pod.name, ask(&http, pod.address).await) }
-            })
+            .map(|pod| async move { (pod.resource, pod.name, self.ask(pod.address).await) })
             .buffer_unordered(IN_FLIGHT);
         let verdicts =
             asked.fold(HashMap::<ObjectKey, Verdicts>::new(), async |mut all, (resource, pod, verdict)| {
@@ -72,6 +60,15 @@ impl Poller {
                 all
             });
         self.ctx.pods.replace(&self.scope, verdicts.await)
+    }
+
+    async fn ask(&self, address: IpAddr) -> Verdict {
+        let surroundings = &self.ctx.surroundings;
+        let at = surroundings.now();
+        match surroundings.pods.status(address).await {
+            Some(status) => Verdict::Answered { status: Box::new(status), at },
+            None => Verdict::Unknown,
+        }
     }
 
     /// Server pods that have an address, and so may answer.
@@ -119,15 +116,34 @@ impl ServerPod {
     }
 }
 
-async fn ask(http: &reqwest::Client, address: IpAddr) -> Verdict {
-    let at = Timestamp::now();
-    match read_status(http, std::net::SocketAddr::new(address, OPS_PORT)).await {
-        Ok(Some(status)) => Verdict::Answered { status: Box::new(status), at },
-        Ok(None) => Verdict::Unknown,
-        Err(error) => {
-            tracing::debug!(%error, %address, "a pod did not tell its status");
-            Verdict::Unknown
+/// Asks pods by HTTP, without a proxy, and without connections that outlive their answer.
+#[derive(Debug)]
+pub struct HttpPods(Option<reqwest::Client>);
+
+impl Default for HttpPods {
+    fn default() -> Self {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(0)
+            .timeout(PATIENCE)
+            .build();
+        if let Err(error) = &http {
+            tracing::error!(%error, "no pod can be asked for its status");
         }
+        Self(http.ok())
+    }
+}
+
+impl AskPod for HttpPods {
+    fn status(&self, address: IpAddr) -> BoxFuture<'_, Option<ServerStatus>> {
+        Box::pin(async move {
+            let answer = read_status(self.0.as_ref()?, std::net::SocketAddr::new(address, OPS_PORT)).await;
+            answer.unwrap_or_else(|error| {
+                tracing::debug!(%error, %address, "a pod did not tell its status");
+                None
+            })
+        })
     }
 }
 

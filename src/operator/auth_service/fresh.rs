@@ -2,7 +2,9 @@
 //! that deciding stays pure. Most runs use none of the values.
 
 use k8s_openapi::jiff::Timestamp;
-use rand::RngExt;
+use rand::{Rng, RngExt};
+
+use crate::operator::surroundings::Surroundings;
 
 /// Values for whatever has to be generated. Secret, hence without Debug.
 #[derive(Clone)]
@@ -30,40 +32,43 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Draws everything from the operating system's generator, but for the private key.
+    /// Draws everything but the private key.
     #[must_use]
-    pub fn draw(private_key: Option<String>) -> Self {
-        let mut rng = rand::rng();
-        let mut job_key = vec![0; 32];
-        rng.fill(job_key.as_mut_slice());
-        Self {
-            now: Timestamp::now(),
-            key_id: format!("{:08x}", rng.random::<u32>()),
-            key: letters(64),
-            private_key,
-            account_id: format!("{:08x}", rng.random::<u32>()),
-            job_key,
-            account_password: letters(32),
-            admin_password: letters(24),
-            administration_key: letters(64),
-            root_password: letters(32),
-        }
+    pub fn draw(surroundings: &Surroundings, private_key: Option<String>) -> Self {
+        let now = surroundings.now();
+        surroundings.draw(|chance| {
+            let mut job_key = vec![0; 32];
+            chance.fill_bytes(&mut job_key);
+            Self {
+                now,
+                key_id: format!("{:08x}", chance.random::<u32>()),
+                key: letters(chance, 64),
+                private_key,
+                account_id: format!("{:08x}", chance.random::<u32>()),
+                job_key,
+                account_password: letters(chance, 32),
+                admin_password: letters(chance, 24),
+                administration_key: letters(chance, 64),
+                root_password: letters(chance, 32),
+            }
+        })
     }
 }
 
 /// Letters and digits: just under 6 bits each, and safe in every shell, URL and environment.
-fn letters(count: usize) -> String {
-    let mut rng = rand::rng();
-    (0..count).map(|_| char::from(rng.sample(rand::distr::Alphanumeric))).collect()
+fn letters(chance: &mut dyn Rng, count: usize) -> String {
+    (0..count).map(|_| char::from(chance.sample(rand::distr::Alphanumeric))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::poller::HttpPods;
 
     #[test]
     fn values_are_long_enough_printable_and_never_drawn_twice() {
-        let (one, other) = (Fresh::draw(None), Fresh::draw(None));
+        let surroundings = Surroundings::of_system(std::sync::Arc::new(HttpPods::default()));
+        let (one, other) = (Fresh::draw(&surroundings, None), Fresh::draw(&surroundings, None));
         assert_eq!((one.key_id.len(), one.account_id.len(), one.job_key.len()), (8, 8, 32));
         assert!(one.key.len() >= 2 * crate::contract::key_ring::MIN_KEY_BYTES);
         assert_eq!(

@@ -15,7 +15,6 @@ use self::{
     validate::{Inputs, lacking_algorithm, validate},
 };
 use super::{
-    backoff::jittered,
     context::{Context, ObjectKey, Verdict},
     signing_key,
 };
@@ -106,7 +105,7 @@ pub async fn reconcile(
     }
     let identity = Identity::of(&service).ok_or(Error::Incomplete)?;
     let observed = Box::pin(gather(&ctx, &service, &identity)).await?;
-    let fresh = Fresh::draw(private_key(&service, &observed).await?);
+    let fresh = Fresh::draw(&ctx.surroundings, private_key(&ctx, &service, &observed).await?);
     let decision = validate(&Inputs {
         service: &service,
         spec: &service.spec,
@@ -139,12 +138,17 @@ pub async fn reconcile(
         return Ok(ctx.retry_within(&key, UNREADY));
     }
     let settled = ctx.settled(&key);
-    Ok(next_look(settled, &view, &status))
+    Ok(next_look(&ctx, settled, &view, &status))
 }
 
 /// A new private key, where the ring lacks one of the algorithm that spec names.
-async fn private_key(service: &AuthService, observed: &Observed) -> Result<Option<String>, Error> {
-    let Some(algorithm) = lacking_algorithm(&service.spec, observed.key_ring.as_ref()) else {
+async fn private_key(
+    ctx: &Context,
+    service: &AuthService,
+    observed: &Observed,
+) -> Result<Option<String>, Error> {
+    let ring = observed.key_ring.as_ref();
+    let Some(algorithm) = lacking_algorithm(&service.spec, ring, ctx.surroundings.now()) else {
         return Ok(None);
     };
     match tokio::task::spawn_blocking(move || signing_key::generate(algorithm)).await {
@@ -154,7 +158,7 @@ async fn private_key(service: &AuthService, observed: &Observed) -> Result<Optio
 }
 
 /// When to look again: `settled`, or sooner when something is known to change by itself.
-fn next_look(settled: Action, view: &View<'_>, status: &AuthServiceStatus) -> Action {
+fn next_look(ctx: &Context, settled: Action, view: &View<'_>, status: &AuthServiceStatus) -> Action {
     let View { observed, decision, now, .. } = view;
     let ready = status
         .conditions
@@ -165,7 +169,7 @@ fn next_look(settled: Action, view: &View<'_>, status: &AuthServiceStatus) -> Ac
         Verdict::Answered { status, .. } => status.database.fault.is_some(),
         Verdict::Unknown => false,
     });
-    let unready = (!ready || complaint).then(|| jittered(UNREADY));
+    let unready = (!ready || complaint).then(|| ctx.surroundings.jittered(UNREADY));
     let signs =
         decision.next_signer_at.map(|at| Duration::try_from(at.duration_since(*now)).unwrap_or_default());
     let soonest = [unready, observed.retry_in.filter(|_| !ready), signs].into_iter().flatten().min();

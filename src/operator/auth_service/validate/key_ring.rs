@@ -64,9 +64,9 @@ fn algorithm(spec: &AuthServiceSpec) -> Algorithm {
 
 /// The algorithm for which a private key has to be made because the ring's newest signer is of another, or none.
 #[must_use]
-pub fn lacking_algorithm(spec: &AuthServiceSpec, ring: Option<&Secret>) -> Option<Algorithm> {
+pub fn lacking_algorithm(spec: &AuthServiceSpec, ring: Option<&Secret>, now: Timestamp) -> Option<Algorithm> {
     let brought = spec.token.as_ref().is_some_and(|token| token.signing_key_secret_ref.is_some());
-    let newest = ring.and_then(|ring| signers(&data(ring), Timestamp::now()).pop());
+    let newest = ring.and_then(|ring| signers(&data(ring), now).pop());
     let wanted = algorithm(spec);
     // Random bytes for HS256 are drawn anyway.
     let lacks = wanted != Algorithm::HS256 && newest.is_none_or(|newest| newest.algorithm != wanted);

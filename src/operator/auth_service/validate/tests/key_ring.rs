@@ -246,7 +246,8 @@ fn a_brought_private_key_has_to_be_one_of_the_algorithm() {
 #[test]
 fn a_private_key_is_made_only_where_the_ring_lacks_one() {
     let mut world = World::new(json!({"token": {"algorithm": "ES256"}}));
-    let lacking = |world: &World| lacking_algorithm(&world.service.spec, world.observed.key_ring.as_ref());
+    let lacking =
+        |world: &World| lacking_algorithm(&world.service.spec, world.observed.key_ring.as_ref(), world.now);
     assert_eq!(lacking(&world), Some(Algorithm::ES256));
     world.run();
     assert_eq!(lacking(&world), None);
