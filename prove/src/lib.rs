@@ -2,3 +2,19 @@
 //! surrounds it and on simulated time.
 
 pub mod api_server;
+pub mod application;
+pub mod campaign;
+pub mod clock;
+pub mod line;
+#[path = "../../tests/support/normal_form.rs"]
+pub mod normal_form;
+pub mod objects;
+pub mod oracles;
+pub mod players;
+pub mod process;
+pub mod regressions;
+pub mod run;
+pub mod scenarios;
+pub mod steps;
+pub mod sweep;
+pub mod world;

@@ -1,3 +1,168 @@
-//! Runs the sweeps and campaigns.
+//! Runs what failed before, then sweeps, then campaigns; tells what ran and what broke.
 
-fn main() {}
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Mutex, PoisonError, atomic::{AtomicU64, Ordering}},
+    time::{Duration, Instant},
+};
+
+use authservice_prove::{
+    campaign::{self, Beginnings, Walked, walk},
+    regressions::{Regression, kept},
+    scenarios,
+    sweep::{Extent, Swept, sweep},
+};
+use clap::Parser;
+
+/// The operator under faults, on simulated time
+#[derive(Parser)]
+struct Arguments {
+    /// The seed of everything random; drawn and told when absent
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Of so many single faults one is tried; 1 tries every one
+    #[arg(long, default_value_t = 1)]
+    one_in: usize,
+    /// Pairs of faults tried in each scenario
+    #[arg(long, default_value_t = 20)]
+    pairs: usize,
+    /// Acts of campaigns
+    #[arg(long, default_value_t = 0)]
+    acts: usize,
+    /// How long campaigns may take, whatever number of acts is asked for
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Only scenarios whose names contain this
+    #[arg(long)]
+    scenario: Option<String>,
+    /// No sweeps
+    #[arg(long)]
+    no_sweeps: bool,
+    /// Where failures are kept
+    #[arg(long, default_value = "prove/regressions")]
+    regressions: PathBuf,
+    /// Do not keep new failures
+    #[arg(long)]
+    forget: bool,
+    /// End after so many failures
+    #[arg(long, default_value_t = 5)]
+    enough: usize,
+    /// Tell of every scenario
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
+    match run(&Arguments::parse()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failures) => {
+            println!("\n{failures} failed");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<usize> {
+    let seed = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
+    println!("seed {seed}");
+    let mut all = scenarios::all();
+    let beginnings = Beginnings::prepare(seed)?;
+    let mut failures = 0;
+    let old = kept(&arguments.regressions)?;
+    for (path, regression) in &old {
+        if let Err(error) = regression.run(&all, &beginnings) {
+            println!("FAILED again: {}: {error:#}", path.display());
+            failures += 1;
+        }
+    }
+    println!("{} failures of the past run again", old.len());
+    if let Some(part) = &arguments.scenario {
+        all.retain(|scenario| scenario.name.contains(part));
+    }
+    let started = Instant::now();
+    if !arguments.no_sweeps {
+        let swept = sweeps(arguments, seed, &all)?;
+        let Swept { scenarios, points, pairs, missed, .. } = swept;
+        println!(
+            "{scenarios} scenarios, {points} single faults, {pairs} pairs ({missed} runs did not come to their fault), {} s",
+            started.elapsed().as_secs()
+        );
+        failures += swept.failures.len();
+        for failure in swept.failures {
+            let regression = Regression::Sweep { scenario: failure.scenario, faults: failure.faults, seed };
+            keep(arguments, &regression)?;
+        }
+    }
+    if arguments.acts > 0 && failures < arguments.enough {
+        failures += campaigns(arguments, seed, &beginnings)?;
+    }
+    Ok(failures)
+}
+
+fn keep(arguments: &Arguments, regression: &Regression) -> anyhow::Result<()> {
+    if !arguments.forget {
+        println!("kept as {}", regression.keep(&arguments.regressions)?.display());
+    }
+    Ok(())
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn sweeps(arguments: &Arguments, seed: u64, all: &[scenarios::Scenario]) -> anyhow::Result<Swept> {
+    let extent = Extent {
+        seed,
+        one_in: arguments.one_in.max(1),
+        pairs: arguments.pairs,
+        threads: threads(),
+        enough: arguments.enough,
+    };
+    sweep(all, &extent, &|line| {
+        if arguments.verbose || line.starts_with("FAILED") {
+            println!("{line}");
+        }
+    })
+}
+
+fn campaigns(arguments: &Arguments, seed: u64, beginnings: &Beginnings) -> anyhow::Result<usize> {
+    let started = Instant::now();
+    let end = arguments.minutes.map(|minutes| started + Duration::from_mins(minutes));
+    let (next, walked, failures) = (AtomicU64::new(0), Mutex::new(Walked::default()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads() {
+            scope.spawn(|| {
+                let lock = || failures.lock().unwrap_or_else(PoisonError::into_inner);
+                while end.is_none_or(|end| Instant::now() < end) && lock().len() < arguments.enough {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    match walk(beginnings, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number)) {
+                        Ok(more) => {
+                            let mut walked = walked.lock().unwrap_or_else(PoisonError::into_inner);
+                            walked.lives += more.lives;
+                            walked.acts += more.acts;
+                            if walked.acts >= arguments.acts {
+                                return;
+                            }
+                        }
+                        Err(failure) => lock().push(failure),
+                    }
+                }
+            });
+        }
+    });
+    let Walked { lives, acts } = walked.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{lives} lives of {acts} acts, {} s", started.elapsed().as_secs());
+    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for failure in &failures {
+        let campaign::Failure { case, words } = failure.as_ref();
+        println!("FAILED: {words}\nthe shortest life: {}", serde_json::to_string(case)?);
+        keep(arguments, &Regression::Campaign(case.clone()))?;
+    }
+    Ok(failures.len())
+}

@@ -12,6 +12,7 @@ pub mod kubectl;
 pub mod load;
 pub mod node;
 pub mod normal;
+pub mod normal_form;
 pub mod operator;
 pub mod players;
 pub mod ports;

@@ -1,0 +1,234 @@
+//! One run of a scenario: undisturbed, as the reference; or with faults, and then judged by it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    application::database::StatementFault,
+    line::{Call, Fault, Plan},
+    normal_form::{State, differences},
+    objects::condition_holds,
+    oracles::{judge, judge_data, missing_users},
+    scenarios::Scenario,
+    steps::{CALM, LONGEST, act_all},
+    world::{Moment, World},
+};
+
+/// Longer than the longest time between two looks at a settled resource.
+const STABLE: Duration = Duration::from_mins(11);
+
+/// What goes wrong in one run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// Between operator and API server.
+    #[serde(default)]
+    pub line: Plan,
+    /// A statement of a migration, counted from 0.
+    #[serde(default)]
+    pub statement: Option<(usize, StatementFault)>,
+}
+
+/// How often each write was done, by method and path.
+pub type Writes = BTreeMap<String, usize>;
+
+/// What an undisturbed run came to.
+pub struct Reference {
+    /// How it ended.
+    pub state: State,
+    /// The calls that were made, in order.
+    pub calls: Vec<Call>,
+    /// How many events of watches there were.
+    pub events: usize,
+    /// How many statements migrations ran.
+    pub statements: usize,
+    writes: Writes,
+}
+
+/// A run that broke a promise.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Broken(pub Vec<String>);
+
+/// The moment at which a scenario begins.
+///
+/// # Errors
+/// What was given cannot be reached.
+pub async fn given(scenario: &Scenario, seed: u64) -> anyhow::Result<Moment> {
+    let mut world = World::at(&Moment::empty(), seed);
+    act_all(&mut world, &scenario.given).await?;
+    world.calm_down(CALM, LONGEST).await;
+    Ok(world.moment())
+}
+
+/// A run in which nothing goes wrong.
+///
+/// # Errors
+/// It does not come to an end, or the end is none.
+pub async fn reference(scenario: &Scenario, moment: &Moment, seed: u64) -> anyhow::Result<Reference> {
+    let mut world = begin(moment, seed).await;
+    let before = Before::of(&world);
+    world.arm(Plan::default());
+    act_all(&mut world, &scenario.when).await?;
+    anyhow::ensure!(world.calm_down(CALM * 5, LONGEST).await, "it does not calm down");
+    let (calls, events) = (world.process.line.calls(), world.process.line.events());
+    let statements = world.application.lock().statements;
+    let offences = before.judge(&world, scenario);
+    anyhow::ensure!(offences.is_empty(), "undisturbed: {}", offences.join("; "));
+    let state = world.state()?;
+    let late = stays(&mut world, &state).await?;
+    anyhow::ensure!(late.is_empty(), "undisturbed: {}", late.join("; "));
+    let ready = world.service().is_some_and(|service| condition_holds(&service, "Ready"));
+    anyhow::ensure!(ready || scenario.edges.stays_unready, "undisturbed: it is not ready: {:?}", world.service().map(|service| service["status"].to_string()));
+    let all = world.processes().flat_map(|process| process.line.calls()).collect::<Vec<_>>();
+    Ok(Reference { state, calls, events, statements, writes: writes(&all) })
+}
+
+/// A run in which something goes wrong; whether all of it did.
+///
+/// # Errors
+/// [`Broken`]: a promise was.
+pub async fn disturbed(
+    scenario: &Scenario,
+    moment: &Moment,
+    faults: &Faults,
+    reference: &Reference,
+    seed: u64,
+) -> anyhow::Result<bool> {
+    let mut world = begin(moment, seed).await;
+    let before = Before::of(&world);
+    world.application.lock().fault = faults.statement;
+    world.arm(faults.line.clone());
+    act_all(&mut world, &scenario.when).await?;
+    let mut offences = converges(&mut world, &reference.state).await?;
+    if offences.is_empty() {
+        offences.extend(stays(&mut world, &reference.state).await?);
+    }
+    offences.extend(before.judge(&world, scenario));
+    let calls: Vec<Call> = world.processes().flat_map(|process| process.line.calls()).collect();
+    offences.extend(surplus(&writes(&calls), &reference.writes, faults));
+    let hits: usize = world.processes().map(|process| process.line.hits()).sum();
+    let statement_hit = faults.statement.is_none_or(|(at, _)| world.application.lock().statements > at);
+    if offences.is_empty() {
+        return Ok(hits >= faults.line.calls.len() + faults.line.events.len() && statement_hit);
+    }
+    offences.push(format!("the calls: {}", shown(&calls)));
+    Err(Broken(offences).into())
+}
+
+/// A process that has started, and looked at everything.
+async fn begin(moment: &Moment, seed: u64) -> World {
+    let mut world = World::at(moment, seed);
+    world.calm_down(Duration::from_secs(20), Duration::from_mins(2)).await;
+    world
+}
+
+struct Before {
+    revision: u64,
+    objects: Vec<std::sync::Arc<serde_json::Value>>,
+    application: crate::application::Application,
+}
+
+impl Before {
+    fn of(world: &World) -> Self {
+        world.application.lock().statements = 0;
+        let application = world.application.lock().clone();
+        Self { revision: world.api.revision(), objects: world.objects(), application }
+    }
+
+    fn judge(&self, world: &World, scenario: &Scenario) -> Vec<String> {
+        let events = world.api.events_since(self.revision);
+        let mut offences = judge(&self.objects, &events, &world.images.server);
+        let application = world.application.lock();
+        if !scenario.edges.data_end {
+            offences.extend(judge_data(&self.application, &application, &world.secrets()));
+        }
+        if !scenario.edges.tokens_end {
+            offences.extend(application.clients.complaints.iter().cloned());
+        }
+        if let Some(service) = world.service() {
+            offences.extend(missing_users(&service, &application));
+        }
+        drop(application);
+        offences.extend(world.processes().flat_map(crate::process::Process::offences));
+        offences
+    }
+}
+
+/// Waits for an end; answers how it differs after the longest time.
+async fn converges(world: &mut World, wanted: &State) -> anyhow::Result<Vec<String>> {
+    let end = tokio::time::Instant::now() + LONGEST;
+    let mut pause = Duration::from_secs(20);
+    loop {
+        world.calm_down(pause, LONGEST).await;
+        let state = world.state()?;
+        if state == *wanted {
+            return Ok(Vec::new());
+        }
+        if tokio::time::Instant::now() > end {
+            return Ok(vec![format!("another end: {}", differences(wanted, &state))]);
+        }
+        pause = (pause * 2).min(CALM * 2);
+    }
+}
+
+/// Looks whether an end stays, without a write.
+async fn stays(world: &mut World, wanted: &State) -> anyhow::Result<Vec<String>> {
+    let before: Vec<usize> = world.processes().map(|process| process.line.calls().len()).collect();
+    world.pass(STABLE).await;
+    let mut offences: Vec<String> = world
+        .processes()
+        .zip(before)
+        .flat_map(|(process, before)| process.line.calls().split_off(before.min(process.line.calls().len())))
+        .filter(Call::is_write)
+        .map(|call| format!("a write at rest: {} {}", call.method, call.path))
+        .collect();
+    let state = world.state()?;
+    if state != *wanted {
+        offences.push(format!("the end does not stay: {}", differences(wanted, &state)));
+    }
+    Ok(offences)
+}
+
+fn writes(calls: &[Call]) -> Writes {
+    let mut writes = Writes::new();
+    for call in calls.iter().filter(|call| call.is_write() && call.done && !call.is_telling()) {
+        *writes.entry(format!("{} {}", call.method, without_hash(&call.path))).or_default() += 1;
+    }
+    writes
+}
+
+/// A path without the hash in a migration Job's name.
+fn without_hash(path: &str) -> &str {
+    path.find("-migrate-").map_or(path, |at| &path[..at + "-migrate-".len()])
+}
+
+/// Writes beyond those of the undisturbed run and one more.
+fn surplus(writes: &Writes, reference: &Writes, faults: &Faults) -> Vec<String> {
+    let leaders = 1 + faults.line.calls.iter().filter(|(_, fault)| *fault == Fault::SecondLeader).count();
+    let faults = faults.line.calls.len() + faults.line.events.len() + usize::from(faults.statement.is_some());
+    let allowed = |write: &String| leaders * reference.get(write).copied().unwrap_or(0) + faults.max(1);
+    writes
+        .iter()
+        .filter(|(write, count)| **count > allowed(write))
+        .map(|(write, count)| format!("{write} was done {count} times, {} undisturbed", reference.get(write).copied().unwrap_or(0)))
+        .collect()
+}
+
+fn shown(calls: &[Call]) -> String {
+    calls
+        .iter()
+        .filter(|call| call.is_write() || call.code != Some(200))
+        .map(|call| format!("\n  {} {} {:?}", call.method, call.path, call.code))
+        .collect()
+}
+
+/// Runs in simulated time, on this thread.
+///
+/// # Errors
+/// The run's own.
+pub fn simulated<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.context("no runtime")?.block_on(run)
+}

@@ -1,0 +1,196 @@
+//! Sweeps: every single fault at every call, event and statement of every scenario, and a seeded
+//! sample of pairs.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use crate::{
+    application::database::StatementFault,
+    line::{EventFault, Fault, Plan},
+    run::{Faults, Reference, disturbed, given, reference, simulated},
+    scenarios::Scenario,
+    world::Moment,
+};
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Scenarios.
+    pub scenarios: usize,
+    /// Single faults: one for each kind at each place.
+    pub points: usize,
+    /// Pairs of faults.
+    pub pairs: usize,
+    /// Faults that were planned for a place that the run did not come to.
+    pub missed: usize,
+    /// What broke a promise.
+    pub failures: Vec<Failure>,
+}
+
+/// A run that broke a promise.
+#[derive(Debug)]
+pub struct Failure {
+    /// The scenario.
+    pub scenario: String,
+    /// What went wrong in it.
+    pub faults: Faults,
+    /// How a promise was broken.
+    pub words: String,
+}
+
+/// How much is swept.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Of this many single faults one is tried.
+    pub one_in: usize,
+    /// Pairs tried for each scenario.
+    pub pairs: usize,
+    /// Threads.
+    pub threads: usize,
+    /// After so many failures the sweep ends.
+    pub enough: usize,
+}
+
+/// Every single fault at every place of an undisturbed run.
+#[must_use]
+pub fn single_faults(reference: &Reference) -> Vec<Faults> {
+    let calls = reference.calls.iter().enumerate().flat_map(|(at, call)| {
+        let kinds = Fault::ALL.into_iter().filter(|fault| call.is_write() || fault.concerns_reads());
+        kinds.map(move |fault| Plan { calls: vec![(at, fault)], events: Vec::new() })
+    });
+    let events = (0..reference.events).flat_map(|at| {
+        EventFault::ALL.map(|fault| Plan { calls: Vec::new(), events: vec![(at, fault)] })
+    });
+    let lines = calls.chain(events).map(|line| Faults { line, statement: None });
+    let statements = (0..reference.statements).flat_map(|at| {
+        StatementFault::ALL.map(|fault| Faults { line: Plan::default(), statement: Some((at, fault)) })
+    });
+    lines.chain(statements).collect()
+}
+
+/// A scenario as far as its sweep needs it.
+struct Prepared<'a> {
+    scenario: &'a Scenario,
+    moment: Moment,
+    reference: Reference,
+    single: Vec<Faults>,
+}
+
+/// Sweeps scenarios side by side, one a thread.
+///
+/// # Errors
+/// A scenario fails undisturbed.
+pub fn sweep(scenarios: &[Scenario], extent: &Extent, tell: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Swept> {
+    let (next, swept) = (AtomicUsize::new(0), Mutex::new(Swept::default()));
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..extent.threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        sweep_one(scenario, extent, &swept, tell)?;
+                    }
+                    anyhow::Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(outcome) => outcome,
+            Err(_) => anyhow::bail!("a worker panicked"),
+        })
+    })?;
+    Ok(swept.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn sweep_one(
+    scenario: &Scenario,
+    extent: &Extent,
+    swept: &Mutex<Swept>,
+    tell: &(dyn Fn(&str) + Sync),
+) -> anyhow::Result<()> {
+    let started = std::time::Instant::now();
+    let prepared = prepare(scenario, extent.seed)
+        .map_err(|error| error.context(format!("scenario {:?}", scenario.name)))?;
+    let mut chance = StdRng::seed_from_u64(extent.seed ^ u64::from(checksum(&scenario.name)));
+    let offset = chance.random_range(0..extent.one_in);
+    let chosen = prepared.single.iter().skip(offset).step_by(extent.one_in);
+    let pairs: Vec<Faults> = (0..extent.pairs).filter_map(|_| pair(&prepared.single, &mut chance)).collect();
+    let (mut points, mut missed) = (0, 0);
+    for faults in chosen.chain(&pairs) {
+        let lock = || swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock().failures.len() >= extent.enough {
+            return Ok(());
+        }
+        points += 1;
+        match attempt(&prepared, faults, extent.seed) {
+            Ok(true) => {}
+            Ok(false) => missed += 1,
+            Err(error) => {
+                let failure = Failure {
+                    scenario: scenario.name.clone(),
+                    faults: faults.clone(),
+                    words: format!("{error:#}"),
+                };
+                tell(&format!("FAILED {:?} with {:?}: {}", failure.scenario, failure.faults, failure.words));
+                lock().failures.push(failure);
+            }
+        }
+    }
+    let mut swept = swept.lock().unwrap_or_else(PoisonError::into_inner);
+    swept.scenarios += 1;
+    swept.points += points - pairs.len().min(points);
+    swept.pairs += pairs.len().min(points);
+    swept.missed += missed;
+    tell(&format!(
+        "{}: {} calls, {} events, {} statements; {points} runs, {missed} missed, {:.1} s",
+        scenario.name,
+        prepared.reference.calls.len(),
+        prepared.reference.events,
+        prepared.reference.statements,
+        started.elapsed().as_secs_f64(),
+    ));
+    Ok(())
+}
+
+/// A worker's panic is a failure of its run like any other.
+fn attempt(prepared: &Prepared<'_>, faults: &Faults, seed: u64) -> anyhow::Result<bool> {
+    let Prepared { scenario, moment, reference, .. } = prepared;
+    simulated(disturbed(scenario, moment, faults, reference, seed))
+}
+
+fn prepare(scenario: &Scenario, seed: u64) -> anyhow::Result<Prepared<'_>> {
+    let moment = simulated(given(scenario, seed))?;
+    let reference = simulated(reference(scenario, &moment, seed))?;
+    let single = single_faults(&reference);
+    Ok(Prepared { scenario, moment, reference, single })
+}
+
+/// Runs one plan of one scenario again; answers whether all of it happened.
+///
+/// # Errors
+/// A promise was broken.
+pub fn replay(scenario: &Scenario, faults: &Faults, seed: u64) -> anyhow::Result<bool> {
+    attempt(&prepare(scenario, seed)?, faults, seed)
+}
+
+fn pair(single: &[Faults], chance: &mut StdRng) -> Option<Faults> {
+    if single.is_empty() {
+        return None;
+    }
+    let (one, other) = (&single[chance.random_range(0..single.len())], &single[chance.random_range(0..single.len())]);
+    let mut both = one.clone();
+    both.line.calls.extend(&other.line.calls);
+    both.line.events.extend(&other.line.events);
+    both.statement = both.statement.or(other.statement);
+    Some(both)
+}
+
+/// FNV-1a: the same in every release of the standard library, unlike its hashers.
+fn checksum(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
