@@ -1,0 +1,349 @@
+//! Who owns which field: `metadata.managedFields`, kept by every write, and asked by server-side apply.
+
+use serde_json::{Value, json};
+
+use super::{
+    fields::Fields,
+    kinds::Kind,
+    schema::{self, Shape},
+    status::Status,
+    typed::{compare, merge, set_of, with_named, without},
+};
+
+/// Who writes, and how: one entry of `managedFields`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Manager {
+    pub(super) name: String,
+    pub(super) applies: bool,
+    pub(super) subresource: String,
+}
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    manager: Manager,
+    time: String,
+    fields: Fields,
+}
+
+/// All entries of an object.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Managers(Vec<Entry>);
+
+/// Updates beyond this many are merged into the oldest.
+const MAX_UPDATERS: usize = 10;
+
+impl Managers {
+    /// What an object's `managedFields` say.
+    pub(super) fn of(object: &Value) -> Self {
+        let mut managers = Self::default();
+        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+        for entry in entries.into_iter().flatten() {
+            let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+            let manager = Manager {
+                name: text("manager"),
+                applies: entry["operation"] == "Apply",
+                subresource: text("subresource"),
+            };
+            managers.put(manager, text("time"), Fields::parse(&entry["fieldsV1"]));
+        }
+        managers
+    }
+
+    fn put(&mut self, manager: Manager, time: String, fields: Fields) {
+        self.0.retain(|entry| entry.manager != manager);
+        self.0.push(Entry { manager, time, fields });
+    }
+
+    fn get(&self, manager: &Manager) -> Option<&Entry> {
+        self.0.iter().find(|entry| entry.manager == *manager)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `managedFields`, in the order the API server writes them.
+    fn encode(mut self, kind: Kind) -> Option<Value> {
+        self.0.sort_by(|one, other| {
+            let key = |entry: &Entry| {
+                (
+                    !entry.manager.applies,
+                    entry.time.clone(),
+                    entry.manager.name.clone(),
+                    entry.manager.subresource.clone(),
+                )
+            };
+            key(one).cmp(&key(other))
+        });
+        let entries: Vec<Value> = self
+            .0
+            .iter()
+            .map(|entry| {
+                let mut written = json!({
+                    "manager": entry.manager.name,
+                    "operation": if entry.manager.applies { "Apply" } else { "Update" },
+                    "apiVersion": kind.api_version(),
+                    "fieldsType": "FieldsV1",
+                    "fieldsV1": entry.fields.encode(),
+                });
+                if !entry.time.is_empty() {
+                    written["time"] = json!(entry.time);
+                }
+                if !entry.manager.subresource.is_empty() {
+                    written["subresource"] = json!(entry.manager.subresource);
+                }
+                written
+            })
+            .collect();
+        (!entries.is_empty()).then_some(Value::Array(entries))
+    }
+
+    /// Takes from all others what was written or removed.
+    fn dispossess(&mut self, written: &Fields, removed: &Fields, except: Option<&Manager>) {
+        for entry in self.0.iter_mut().filter(|entry| Some(&entry.manager) != except) {
+            entry.fields.subtract(written);
+            entry.fields.subtract(removed);
+        }
+        self.0.retain(|entry| !entry.fields.is_empty());
+    }
+
+    /// Entries of updates beyond the limit are merged, oldest first.
+    fn cap(&mut self) {
+        let mut updaters: Vec<Entry> =
+            self.0.iter().filter(|entry| !entry.manager.applies).cloned().collect();
+        if updaters.len() <= MAX_UPDATERS {
+            return;
+        }
+        updaters
+            .sort_by(|one, other| (&one.time, &one.manager.name).cmp(&(&other.time, &other.manager.name)));
+        let surplus = updaters.len() - MAX_UPDATERS;
+        let oldest = &updaters[..=surplus];
+        let bucket =
+            Manager { name: "ancient-changes".to_owned(), applies: false, subresource: String::new() };
+        let mut fields = Fields::default();
+        for entry in oldest {
+            fields.union(&entry.fields);
+        }
+        let time = oldest.last().map(|entry| entry.time.clone()).unwrap_or_default();
+        self.0.retain(|entry| !oldest.iter().any(|old| old.manager == entry.manager));
+        self.put(bucket, time, fields);
+    }
+}
+
+/// What the write path leaves out of the account: an endpoint does not own what it does not write.
+fn ignored(kind: Kind, subresource: &str) -> Fields {
+    match subresource {
+        "" if kind.has_status() => Fields::path(&["status"]),
+        "status" => Fields::path(&["spec"]),
+        _ => Fields::default(),
+    }
+}
+
+fn never_owned() -> Fields {
+    let mut fields = Fields::default();
+    for path in [
+        &["apiVersion"][..],
+        &["kind"],
+        &["metadata"],
+        &["metadata", "name"],
+        &["metadata", "namespace"],
+        &["metadata", "creationTimestamp"],
+        &["metadata", "selfLink"],
+        &["metadata", "uid"],
+        &["metadata", "clusterName"],
+        &["metadata", "generation"],
+        &["metadata", "managedFields"],
+        &["metadata", "resourceVersion"],
+    ] {
+        fields.union(&Fields::path(path));
+    }
+    fields
+}
+
+/// Brings the `managedFields` of an object that was written as a whole up to date.
+/// `live` is the object before it, and before a creation what Go writes for an empty one.
+pub(super) fn update(kind: Kind, live: &Value, new: &mut Value, manager: &Manager, now: &str) {
+    let creates = live.pointer("/metadata/uid").is_none();
+    let given = new.pointer("/metadata/managedFields");
+    let mut managers = if manager.subresource.is_empty() {
+        let reset = given.and_then(Value::as_array).is_some_and(|entries| {
+            entries.is_empty()
+                || matches!(&entries[..], [only] if only.as_object().is_some_and(serde_json::Map::is_empty))
+        });
+        let given = Managers::of(new);
+        if reset {
+            Managers::default()
+        } else if given.is_empty() {
+            Managers::of(live)
+        } else {
+            given
+        }
+    } else {
+        Managers::of(live)
+    };
+    strip(new);
+    if managers.is_empty() && !creates {
+        return;
+    }
+    track(kind, live, new, manager, now, &mut managers);
+    managers.cap();
+    attach(new, managers.encode(kind));
+}
+
+fn track(kind: Kind, live: &Value, new: &Value, manager: &Manager, now: &str, managers: &mut Managers) {
+    let shape = schema::of(kind);
+    let mut difference = compare(shape, Some(&stripped(live)), Some(new));
+    let ignored = ignored(kind, &manager.subresource);
+    let mut own = difference.written();
+    for fields in [&mut difference.added, &mut difference.removed, &mut difference.modified] {
+        fields.subtract_whole(&ignored);
+    }
+    managers.dispossess(&difference.written(), &difference.removed, None);
+    own.subtract_whole(&ignored);
+    own.subtract(&never_owned());
+    if own.is_empty() {
+        return;
+    }
+    if let Some(before) = managers.get(manager) {
+        own.union(&before.fields);
+    }
+    managers.put(manager.clone(), now.to_owned(), own);
+}
+
+/// Applies `config` to the live object: the object that is to be written, with its `managedFields`.
+pub(super) fn apply(
+    kind: Kind,
+    live: &Value,
+    config: &Value,
+    manager: &Manager,
+    force: bool,
+    now: &str,
+) -> Result<Value, Status> {
+    let shape = schema::of(kind);
+    let mut managers = Managers::of(live);
+    let live = stripped(live);
+    if managers.is_empty() {
+        let unknown =
+            Manager { name: "before-first-apply".to_owned(), applies: false, subresource: String::new() };
+        track(kind, &super::normal::empty(kind), &live, &unknown, now, &mut managers);
+    }
+    let merged = merge(shape, Some(&live), Some(config)).unwrap_or_default();
+    let ignored = ignored(kind, &manager.subresource);
+    let mut own = set_of(shape, config);
+    own.subtract_whole(&ignored);
+    let last = managers.get(manager).cloned();
+    managers.put(
+        manager.clone(),
+        last.as_ref().map_or_else(|| now.to_owned(), |last| last.time.clone()),
+        own,
+    );
+    let mut object = match &last {
+        Some(last) => prune(shape, &merged, &last.fields, &managers),
+        None => merged,
+    };
+    let mut difference = compare(shape, Some(&live), Some(&object));
+    let changed = live != object;
+    for fields in [&mut difference.added, &mut difference.removed, &mut difference.modified] {
+        fields.subtract_whole(&ignored);
+    }
+    let written = difference.written();
+    if !force {
+        refuse_conflicts(&managers, &written, manager, kind)?;
+    }
+    managers.dispossess(&written, &difference.removed, Some(manager));
+    let mut own = managers.get(manager).map(|entry| entry.fields.clone()).unwrap_or_default();
+    own.subtract(&never_owned());
+    let time = match last {
+        Some(last) if !changed => last.time,
+        _ => now.to_owned(),
+    };
+    managers.0.retain(|entry| entry.manager != *manager);
+    if !own.is_empty() {
+        managers.put(manager.clone(), time, own);
+    }
+    attach(&mut object, managers.encode(kind));
+    Ok(object)
+}
+
+fn refuse_conflicts(
+    managers: &Managers,
+    written: &Fields,
+    manager: &Manager,
+    kind: Kind,
+) -> Result<(), Status> {
+    let mut conflicts = Vec::new();
+    for entry in managers.0.iter().filter(|entry| entry.manager != *manager) {
+        for path in entry.fields.intersection(written).paths() {
+            conflicts.push((shown(entry, kind), path));
+        }
+    }
+    if conflicts.is_empty() { Ok(()) } else { Err(Status::apply_conflict(conflicts)) }
+}
+
+/// A manager, as messages of conflicts name it.
+fn shown(entry: &Entry, kind: Kind) -> String {
+    let name = format!("\"{}\"", entry.manager.name);
+    let subresource = match entry.manager.subresource.as_str() {
+        "" => String::new(),
+        subresource => format!(" with subresource \"{subresource}\""),
+    };
+    if entry.manager.applies {
+        return format!("{name}{subresource}");
+    }
+    format!("{name}{subresource} using {}", kind.api_version())
+}
+
+/// Takes out what this manager applied last time, and neither it nor anybody else owns now.
+fn prune(shape: &Shape, merged: &Value, last: &Fields, managers: &Managers) -> Value {
+    let named = |fields: &Fields| with_named(Some(shape), fields);
+    let last = named(last);
+    let pruned = without(shape, merged, &last);
+    let mut owned = Fields::default();
+    for entry in &managers.0 {
+        owned.union(&entry.fields);
+    }
+    let all = named(&set_of(shape, merged));
+    let mut kept = named(&set_of(shape, &pruned));
+    kept.union(&named(&owned));
+    let mut gone = all.clone();
+    gone.subtract(&kept);
+    let pruned = without(shape, merged, &gone);
+    let mut gone = all;
+    gone.subtract(&named(&set_of(shape, &pruned)));
+    without(shape, merged, &gone.intersection(&last))
+}
+
+fn stripped(object: &Value) -> Value {
+    let mut object = object.clone();
+    strip(&mut object);
+    object
+}
+
+fn strip(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+}
+
+fn attach(object: &mut Value, entries: Option<Value>) {
+    if let Some(entries) = entries {
+        object["metadata"]["managedFields"] = entries;
+    }
+}
+
+/// Whether two objects differ in more than the times of `managedFields`.
+pub(super) fn differ(one: &Value, other: &Value) -> bool {
+    if one == other {
+        return false;
+    }
+    let entries = |object: &Value| {
+        let mut managers = Managers::of(object);
+        managers.0.iter_mut().for_each(|entry| entry.time.clear());
+        managers.0.sort_by_key(|entry| {
+            (entry.manager.name.clone(), entry.manager.applies, entry.manager.subresource.clone())
+        });
+        managers
+    };
+    stripped(one) != stripped(other) || entries(one) != entries(other)
+}

@@ -1,0 +1,240 @@
+//! What is answered instead of an object: every refusal, in the API server's own words.
+
+use serde_json::{Map, Value, json};
+
+use super::kinds::Kind;
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// The HTTP status.
+    pub code: u16,
+    /// The word for machines.
+    pub reason: &'static str,
+    /// The words for people.
+    pub message: String,
+    /// What it is about.
+    pub details: Option<Value>,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.code, self.reason, self.message)
+    }
+}
+
+impl std::error::Error for Status {}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cause {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    pub(super) field: String,
+}
+
+impl Cause {
+    fn new(reason: &'static str, words: String, field: impl Into<String>) -> Self {
+        Self { reason, message: words, field: field.into() }
+    }
+
+    pub(super) fn required(field: impl Into<String>, why: &str) -> Self {
+        let words =
+            if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") };
+        Self::new("FieldValueRequired", words, field)
+    }
+
+    pub(super) fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Self {
+        Self::new("FieldValueInvalid", format!("Invalid value: {}: {why}", shown(value)), field)
+    }
+
+    pub(super) fn forbidden(field: impl Into<String>, why: &str) -> Self {
+        Self::new("FieldValueForbidden", format!("Forbidden: {why}"), field)
+    }
+
+    pub(super) fn duplicate(field: impl Into<String>, value: &Value) -> Self {
+        Self::new("FieldValueDuplicate", format!("Duplicate value: {}", shown(value)), field)
+    }
+
+    pub(super) fn not_supported(field: impl Into<String>, value: &Value, options: &[&str]) -> Self {
+        let options: Vec<_> = options.iter().map(|option| format!("\"{option}\"")).collect();
+        let words = format!("Unsupported value: {}: supported values: {}", shown(value), options.join(", "));
+        Self::new("FieldValueNotSupported", words, field)
+    }
+}
+
+/// A value, as Go shows it in messages.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Null => "null".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// `deployments.apps`, as messages name a kind.
+fn resource(kind: Kind) -> String {
+    match kind.group() {
+        "" => kind.plural().to_owned(),
+        group => format!("{}.{group}", kind.plural()),
+    }
+}
+
+fn details(kind: Kind, name: &str, word: &str) -> Map<String, Value> {
+    let mut details = Map::new();
+    if !name.is_empty() {
+        details.insert("name".to_owned(), json!(name));
+    }
+    if !kind.group().is_empty() {
+        details.insert("group".to_owned(), json!(kind.group()));
+    }
+    details.insert("kind".to_owned(), json!(word));
+    details
+}
+
+impl Status {
+    fn about(code: u16, reason: &'static str, message: String, kind: Kind, name: &str) -> Self {
+        Self { code, reason, message, details: Some(Value::Object(details(kind, name, kind.plural()))) }
+    }
+
+    pub(super) fn not_found(kind: Kind, name: &str) -> Self {
+        Self::about(404, "NotFound", format!("{} \"{name}\" not found", resource(kind)), kind, name)
+    }
+
+    pub(super) fn already_exists(kind: Kind, name: &str) -> Self {
+        Self::about(409, "AlreadyExists", format!("{} \"{name}\" already exists", resource(kind)), kind, name)
+    }
+
+    pub(super) fn conflict(kind: Kind, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", resource(kind));
+        Self::about(409, "Conflict", message, kind, name)
+    }
+
+    pub(super) fn modified(kind: Kind, name: &str) -> Self {
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(kind, name, why)
+    }
+
+    pub(super) fn forbidden(kind: Kind, name: &str, why: &str) -> Self {
+        let message = format!("{} \"{name}\" is forbidden: {why}", resource(kind));
+        Self::about(403, "Forbidden", message, kind, name)
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self { code: 400, reason: "BadRequest", message: message.into(), details: None }
+    }
+
+    pub(super) fn unknown_path() -> Self {
+        let message = "the server could not find the requested resource".to_owned();
+        Self { code: 404, reason: "NotFound", message, details: Some(json!({})) }
+    }
+
+    pub(super) fn expired(message: impl Into<String>) -> Self {
+        Self { code: 410, reason: "Expired", message: message.into(), details: None }
+    }
+
+    pub(super) fn too_large(asked: u64, current: u64) -> Self {
+        let message = format!("Too large resource version: {asked}, current: {current}");
+        let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        let details = json!({"causes": [cause], "retryAfterSeconds": 1});
+        Self { code: 504, reason: "Timeout", message: format!("Timeout: {message}"), details: Some(details) }
+    }
+
+    pub(super) fn not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource".to_owned();
+        Self { code: 405, reason: "MethodNotAllowed", message, details: Some(json!({})) }
+    }
+
+    pub(super) fn unsupported_media() -> Self {
+        let message = "the body of the request was in an unknown format".to_owned();
+        Self { code: 415, reason: "UnsupportedMediaType", message, details: Some(json!({})) }
+    }
+
+    /// An apply that does not say whose it is.
+    pub(super) fn no_manager() -> Self {
+        let words = "Required value: is required for apply patch";
+        Self {
+            code: 422,
+            reason: "Invalid",
+            message: format!("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: {words}"),
+            details: Some(json!({
+                "group": "meta.k8s.io", "kind": "PatchOptions",
+                "causes": [{"reason": "FieldValueRequired", "message": words, "field": "fieldManager"}],
+            })),
+        }
+    }
+
+    /// A patch that does not fit its object.
+    pub(super) fn unfit_patch() -> Self {
+        let message = "the server rejected our request due to an error in our request".to_owned();
+        Self { code: 422, reason: "Invalid", message, details: Some(json!({})) }
+    }
+
+    pub(super) fn apply_conflict(conflicts: Vec<(String, String)>) -> Self {
+        let causes: Vec<Value> = conflicts.iter().map(|(manager, field)| {
+            json!({"reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": field})
+        }).collect();
+        let message = conflict_message(&conflicts);
+        Self { code: 409, reason: "Conflict", message, details: Some(json!({"causes": causes})) }
+    }
+
+    /// An object whose fields are wrong.
+    pub(super) fn invalid(kind: Kind, name: &str, causes: &[Cause]) -> Self {
+        let written: Vec<_> =
+            causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let list = match &written[..] {
+            [one] => one.clone(),
+            all => format!("[{}]", all.join(", ")),
+        };
+        let subject = match kind.group() {
+            "" => kind.name().to_owned(),
+            group => format!("{}.{group}", kind.name()),
+        };
+        let causes: Vec<Value> = causes
+            .iter()
+            .map(|cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field}))
+            .collect();
+        let mut details = details(kind, name, kind.name());
+        details.insert("causes".to_owned(), Value::Array(causes));
+        Self {
+            code: 422,
+            reason: "Invalid",
+            message: format!("{subject} \"{name}\" is invalid: {list}"),
+            details: Some(Value::Object(details)),
+        }
+    }
+
+    /// The body of the answer.
+    pub(super) fn body(&self) -> Value {
+        let mut body = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code,
+        });
+        if let Some(details) = &self.details {
+            body["details"] = details.clone();
+        }
+        body
+    }
+}
+
+/// Conflicts as the API server words them: one in one line, several grouped by manager.
+fn conflict_message(conflicts: &[(String, String)]) -> String {
+    if let [(manager, field)] = conflicts {
+        return format!("Apply failed with 1 conflict: conflict with {manager}: {field}");
+    }
+    let mut groups: Vec<(&String, Vec<&String>)> = Vec::new();
+    for (manager, field) in conflicts {
+        match groups.iter_mut().find(|(known, _)| *known == manager) {
+            Some((_, fields)) => fields.push(field),
+            None => groups.push((manager, vec![field])),
+        }
+    }
+    groups.sort();
+    let mut lines = Vec::new();
+    for (manager, fields) in groups {
+        lines.push(format!("conflicts with {manager}:"));
+        lines.extend(fields.iter().map(|field| format!("- {field}")));
+    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+}
