@@ -82,7 +82,8 @@ impl Beginnings {
             simulated(async {
                 let mut world = World::at(&Moment::empty(), seed);
                 act_all(&mut world, &secrets()).await?;
-                act_all(&mut world, &[Step::External("db".to_owned()), Step::External("other".to_owned())]).await?;
+                act_all(&mut world, &[Step::External("db".to_owned()), Step::External("other".to_owned())])
+                    .await?;
                 act_all(&mut world, &steps).await?;
                 world.calm_down(CALM, LONGEST).await;
                 anyhow::Ok(world.moment())
@@ -107,9 +108,8 @@ impl Beginnings {
 
 fn spec_patches() -> impl Strategy<Value = Step> {
     let changing: Vec<_> = FIELDS.iter().chain(EXTERNAL_FIELDS).filter(|field| field.changes).collect();
-    (prop::sample::select(changing), 0..3_usize).prop_map(|(field, value)| {
-        Step::Spec(field.patch((value < 2).then(|| field.value(value))))
-    })
+    (prop::sample::select(changing), 0..3_usize)
+        .prop_map(|(field, value)| Step::Spec(field.patch((value < 2).then(|| field.value(value)))))
 }
 
 fn creations() -> impl Strategy<Value = Step> {
@@ -171,7 +171,8 @@ fn other_steps() -> impl Strategy<Value = Step> {
         Just(Step::Delete),
         prop::sample::select(secrets()),
         (host, any::<bool>()).prop_map(|(host, answers)| Step::Reach { host, answers }),
-        prop::sample::select(vec!["server", "database", "migration"]).prop_map(|part| Step::Evict(part.to_owned())),
+        prop::sample::select(vec!["server", "database", "migration"])
+            .prop_map(|part| Step::Evict(part.to_owned())),
         (1..4).prop_map(|release| Step::Release(format!("registry/auth-server:{release}"))),
         Just(Step::Restart),
         prop::sample::select(vec![10_u64, 60, 300, 900]).prop_map(Step::Wait),
@@ -193,8 +194,12 @@ fn acts() -> impl Strategy<Value = Act> {
 }
 
 fn lives() -> impl Strategy<Value = (Beginning, u64, Life)> {
-    let beginning =
-        prop::sample::select(vec![Beginning::Nothing, Beginning::Managed, Beginning::Managed, Beginning::External]);
+    let beginning = prop::sample::select(vec![
+        Beginning::Nothing,
+        Beginning::Managed,
+        Beginning::Managed,
+        Beginning::External,
+    ]);
     (beginning, any::<u64>(), prop::collection::vec((acts(), 0..4000_u16), 1..=LONGEST_LIFE))
 }
 
@@ -223,7 +228,8 @@ pub struct Failure {
 pub fn walk(beginnings: &Beginnings, seed: u64) -> Result<Walked, Box<Failure>> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases: LIVES, max_shrink_iters: 600, failure_persistence: None, ..Config::default() };
+    let config =
+        Config { cases: LIVES, max_shrink_iters: 600, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let walked = std::cell::Cell::new(Walked::default());
     let outcome = runner.run(&lives(), |(beginning, seed, life)| {
@@ -275,7 +281,7 @@ async fn lived(moment: &Moment, case: &Case) -> anyhow::Result<(State, Objects)>
     let mut offences = judge(&objects, &events, &world.images.server);
     let lived = world.application.lock().clone();
     if !record.data_end {
-        offences.extend(judge_data(&application, &lived, &world.secrets()));
+        offences.extend(judge_data(&application, &lived));
     }
     offences.extend(lived.clients.complaints.iter().cloned());
     offences.extend(world.service().iter().flat_map(|service| missing_users(service, &lived)));
@@ -400,7 +406,8 @@ async fn newly_made(objects: &Objects, seed: u64) -> anyhow::Result<State> {
 
 /// A state without what a past leaves behind by design: older keys and accounts, Secrets that are kept,
 /// volumes that never shrink.
-fn comparable(state: State) -> State {
+#[must_use]
+pub fn comparable(state: State) -> State {
     let kept = |key: &String| {
         !matches!(
             key.as_str(),

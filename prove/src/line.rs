@@ -74,12 +74,18 @@ impl Fault {
         Self::ClockJump(-60),
     ];
 
-    /// Whether it differs from another fault on a call that changes nothing.
+    /// Whether it means something else than the others to a call that changes nothing: to a read it is
+    /// all the same whether it or its answer is lost, and what kind of error is answered.
     #[must_use]
     pub const fn concerns_reads(self) -> bool {
-        !matches!(
+        matches!(
             self,
-            Self::CrashAfter | Self::ReplyLost | Self::ResetAfter | Self::Conflict | Self::TimeoutAfter
+            Self::CrashBefore
+                | Self::RequestLost
+                | Self::ServerError
+                | Self::Stale(_)
+                | Self::SecondLeader
+                | Self::ClockJump(_)
         )
     }
 }
@@ -91,7 +97,7 @@ pub enum EventFault {
     Dropped,
     /// It is delivered twice.
     Doubled,
-    /// It is delivered after the next event of its watch.
+    /// It is delivered after the next event of its watch, or a minute later.
     Late,
     /// The watch ends in its place, without a word.
     Closed,
@@ -124,6 +130,8 @@ pub struct Call {
     pub code: Option<u16>,
     /// Whether it was carried out.
     pub done: bool,
+    /// When it was made, since the world began.
+    pub at: Duration,
 }
 
 impl Call {
@@ -176,6 +184,8 @@ struct State {
 const STALE: Duration = Duration::from_secs(30);
 /// Time a call is on its way.
 const LATENCY: Duration = Duration::from_millis(1);
+/// How long an event is late at most.
+const LATEST: Duration = Duration::from_mins(1);
 /// When a watch that lost an event ends: later than the longest time between two looks.
 const LOST_EVENT_SHOWS: Duration = Duration::from_mins(15);
 
@@ -241,7 +251,7 @@ impl Line {
         let number = state.calls.len();
         let method = request.method().to_string();
         let path = request.uri().path().to_owned();
-        state.calls.push(Call { method, path, code: None, done: false });
+        state.calls.push(Call { method, path, code: None, done: false, at: self.clock.elapsed() });
         let since = number - state.calls_before;
         let fault = state.plan.calls.iter().find(|(at, _)| *at == since).map(|(_, fault)| *fault);
         state.hits += usize::from(fault.is_some());
@@ -254,7 +264,7 @@ impl Line {
                 let mut state = self.lock();
                 if !state.dead {
                     state.dead = true;
-                    drop(self.effects.send(Effect::Crashed));
+                    let _ = self.effects.send(Effect::Crashed);
                 }
                 None
             }
@@ -263,7 +273,7 @@ impl Line {
                 Some(revisions)
             }
             Fault::SecondLeader => {
-                drop(self.effects.send(Effect::SecondLeader));
+                let _ = self.effects.send(Effect::SecondLeader);
                 None
             }
             Fault::ClockJump(seconds) => {
@@ -333,7 +343,9 @@ impl Line {
 
     /// Notes a write to an object that is there and is not the operator's.
     fn judge(&self, request: &Request<RequestBody>) {
-        if let Some(offence) = Target::of(request.uri().path()).and_then(|target| target.offence(&self.api, request.method())) {
+        if let Some(offence) =
+            Target::of(request.uri().path()).and_then(|target| target.offence(&self.api, request.method()))
+        {
             self.lock().offences.push(offence);
         }
     }
@@ -356,7 +368,7 @@ struct Watch {
     line: Line,
     lines: stream::BoxStream<'static, Result<Bytes, axum::Error>>,
     queue: VecDeque<Bytes>,
-    held: Option<Bytes>,
+    held: Option<(Bytes, Instant)>,
     ends: Option<Instant>,
 }
 
@@ -366,10 +378,15 @@ impl Watch {
             if let Some(bytes) = self.queue.pop_front() {
                 return Some(Ok(bytes));
             }
-            let read = match self.ends {
+            let held_until = self.held.as_ref().map(|(_, until)| *until);
+            let read = match [self.ends, held_until].into_iter().flatten().min() {
                 None => self.lines.next().await,
-                Some(ends) => match tokio::time::timeout_at(ends, self.lines.next()).await {
+                Some(wake) => match tokio::time::timeout_at(wake, self.lines.next()).await {
                     Ok(read) => read,
+                    Err(_elapsed) if held_until == Some(wake) => {
+                        self.queue.extend(self.held.take().map(|(event, _)| event));
+                        continue;
+                    }
                     Err(_elapsed) => {
                         self.ends = None;
                         self.lines = stream::empty().boxed();
@@ -404,14 +421,14 @@ impl Watch {
                 None => self.queue.push_back(event),
                 Some(EventFault::Dropped) => self.ends = Some(Instant::now() + LOST_EVENT_SHOWS),
                 Some(EventFault::Doubled) => self.queue.extend([event.clone(), event]),
-                Some(EventFault::Late) => self.held = Some(event),
+                Some(EventFault::Late) => self.held = Some((event, Instant::now() + LATEST)),
                 Some(EventFault::Closed) => self.lines = stream::empty().boxed(),
                 Some(EventFault::Expired) => {
                     self.lines = stream::empty().boxed();
                     self.queue.push_back(gone());
                 }
             }
-            self.queue.extend(late);
+            self.queue.extend(late.map(|(event, _)| event));
         }
     }
 }
@@ -431,7 +448,10 @@ impl Service<Request<RequestBody>> for Line {
 }
 
 fn is_watch(request: &Request<RequestBody>) -> bool {
-    request.uri().query().is_some_and(|query| query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch")))
+    request
+        .uri()
+        .query()
+        .is_some_and(|query| query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1" | "watch")))
 }
 
 fn refusal(code: StatusCode, reason: &str) -> Response<Body> {

@@ -1,6 +1,9 @@
 //! Failures of the past, kept as files and run again before anything else.
 
-use std::{fs, path::{Path, PathBuf}};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -50,7 +53,8 @@ impl Regression {
     pub fn keep(&self, folder: &Path) -> anyhow::Result<PathBuf> {
         let text = serde_json::to_string_pretty(self)?;
         fs::create_dir_all(folder)?;
-        let number = text.bytes().fold(0x811c_9dc5_u32, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let number =
+            text.bytes().fold(0x811c_9dc5_u32, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         let path = folder.join(format!("{number:08x}.json"));
         fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
         Ok(path)
@@ -70,7 +74,8 @@ pub fn kept(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Regression)>> {
         .into_iter()
         .map(|path| {
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            let regression = serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+            let regression =
+                serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
             Ok((path, regression))
         })
         .collect()

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     application::database::StatementFault,
+    campaign::comparable,
     line::{Call, Fault, Plan},
     normal_form::{State, differences},
     objects::condition_holds,
-    oracles::{judge, judge_data, missing_users},
+    oracles::{judge, judge_accounts, judge_data, missing_users},
     scenarios::Scenario,
     steps::{CALM, LONGEST, act_all},
     world::{Moment, World},
@@ -77,10 +78,15 @@ pub async fn reference(scenario: &Scenario, moment: &Moment, seed: u64) -> anyho
     let offences = before.judge(&world, scenario);
     anyhow::ensure!(offences.is_empty(), "undisturbed: {}", offences.join("; "));
     let state = world.state()?;
-    let late = stays(&mut world, &state).await?;
+    let end = End { wanted: state.clone(), whatever_past: false };
+    let late = end.stays(&mut world).await?;
     anyhow::ensure!(late.is_empty(), "undisturbed: {}", late.join("; "));
     let ready = world.service().is_some_and(|service| condition_holds(&service, "Ready"));
-    anyhow::ensure!(ready || scenario.edges.stays_unready, "undisturbed: it is not ready: {:?}", world.service().map(|service| service["status"].to_string()));
+    anyhow::ensure!(
+        ready || scenario.edges.stays_unready,
+        "undisturbed: it is not ready: {:?}",
+        world.service().map(|service| service["status"].to_string())
+    );
     let all = world.processes().flat_map(|process| process.line.calls()).collect::<Vec<_>>();
     Ok(Reference { state, calls, events, statements, writes: writes(&all) })
 }
@@ -101,9 +107,12 @@ pub async fn disturbed(
     world.application.lock().fault = faults.statement;
     world.arm(faults.line.clone());
     act_all(&mut world, &scenario.when).await?;
-    let mut offences = converges(&mut world, &reference.state).await?;
+    // Whoever reads an older Secret of the user's cannot tell that it did not change back.
+    let stale = faults.line.calls.iter().any(|(_, fault)| matches!(fault, Fault::Stale(_)));
+    let end = End { wanted: reference.state.clone(), whatever_past: stale };
+    let mut offences = end.is_reached(&mut world).await?;
     if offences.is_empty() {
-        offences.extend(stays(&mut world, &reference.state).await?);
+        offences.extend(end.stays(&mut world).await?);
     }
     offences.extend(before.judge(&world, scenario));
     let calls: Vec<Call> = world.processes().flat_map(|process| process.line.calls()).collect();
@@ -142,7 +151,10 @@ impl Before {
         let mut offences = judge(&self.objects, &events, &world.images.server);
         let application = world.application.lock();
         if !scenario.edges.data_end {
-            offences.extend(judge_data(&self.application, &application, &world.secrets()));
+            offences.extend(judge_data(&self.application, &application));
+        }
+        if !scenario.edges.accounts_stay && !scenario.edges.data_end {
+            offences.extend(judge_accounts(&application, &world.secrets()));
         }
         if !scenario.edges.tokens_end {
             offences.extend(application.clients.complaints.iter().cloned());
@@ -156,39 +168,60 @@ impl Before {
     }
 }
 
-/// Waits for an end; answers how it differs after the longest time.
-async fn converges(world: &mut World, wanted: &State) -> anyhow::Result<Vec<String>> {
-    let end = tokio::time::Instant::now() + LONGEST;
-    let mut pause = Duration::from_secs(20);
-    loop {
-        world.calm_down(pause, LONGEST).await;
-        let state = world.state()?;
-        if state == *wanted {
-            return Ok(Vec::new());
-        }
-        if tokio::time::Instant::now() > end {
-            return Ok(vec![format!("another end: {}", differences(wanted, &state))]);
-        }
-        pause = (pause * 2).min(CALM * 2);
-    }
+/// How a run is to end.
+struct End {
+    wanted: State,
+    /// Older accounts and keys may be left from what was read on the way.
+    whatever_past: bool,
 }
 
-/// Looks whether an end stays, without a write.
-async fn stays(world: &mut World, wanted: &State) -> anyhow::Result<Vec<String>> {
-    let before: Vec<usize> = world.processes().map(|process| process.line.calls().len()).collect();
-    world.pass(STABLE).await;
-    let mut offences: Vec<String> = world
-        .processes()
-        .zip(before)
-        .flat_map(|(process, before)| process.line.calls().split_off(before.min(process.line.calls().len())))
-        .filter(Call::is_write)
-        .map(|call| format!("a write at rest: {} {}", call.method, call.path))
-        .collect();
-    let state = world.state()?;
-    if state != *wanted {
-        offences.push(format!("the end does not stay: {}", differences(wanted, &state)));
+impl End {
+    /// How a world differs; empty when it does not.
+    fn difference(&self, world: &World) -> anyhow::Result<String> {
+        let state = world.state()?;
+        Ok(if self.whatever_past {
+            differences(&comparable(self.wanted.clone()), &comparable(state))
+        } else {
+            differences(&self.wanted, &state)
+        })
     }
-    Ok(offences)
+
+    /// Waits for it; answers how the world differs after the longest time.
+    async fn is_reached(&self, world: &mut World) -> anyhow::Result<Vec<String>> {
+        let end = tokio::time::Instant::now() + LONGEST;
+        // Longer than reads stay stale.
+        let mut pause = Duration::from_secs(40);
+        loop {
+            world.calm_down(pause, LONGEST).await;
+            let difference = self.difference(world)?;
+            if difference.is_empty() {
+                return Ok(Vec::new());
+            }
+            if tokio::time::Instant::now() > end {
+                return Ok(vec![format!("another end: {difference}")]);
+            }
+            pause = (pause * 2).min(CALM * 2);
+        }
+    }
+
+    /// Looks whether it stays, without a write.
+    async fn stays(&self, world: &mut World) -> anyhow::Result<Vec<String>> {
+        let before: Vec<usize> = world.processes().map(|process| process.line.calls().len()).collect();
+        world.pass(STABLE).await;
+        let since = world
+            .processes()
+            .zip(before)
+            .flat_map(|(process, before)| process.line.calls().into_iter().skip(before));
+        let mut offences: Vec<String> = since
+            .filter(Call::is_write)
+            .map(|call| format!("a write at rest: {} {}", call.method, call.path))
+            .collect();
+        let difference = self.difference(world)?;
+        if !difference.is_empty() {
+            offences.push(format!("the end does not stay: {difference}"));
+        }
+        Ok(offences)
+    }
 }
 
 fn writes(calls: &[Call]) -> Writes {
@@ -212,7 +245,12 @@ fn surplus(writes: &Writes, reference: &Writes, faults: &Faults) -> Vec<String> 
     writes
         .iter()
         .filter(|(write, count)| **count > allowed(write))
-        .map(|(write, count)| format!("{write} was done {count} times, {} undisturbed", reference.get(write).copied().unwrap_or(0)))
+        .map(|(write, count)| {
+            format!(
+                "{write} was done {count} times, {} undisturbed",
+                reference.get(write).copied().unwrap_or(0)
+            )
+        })
         .collect()
 }
 
@@ -220,7 +258,7 @@ fn shown(calls: &[Call]) -> String {
     calls
         .iter()
         .filter(|call| call.is_write() || call.code != Some(200))
-        .map(|call| format!("\n  {} {} {:?}", call.method, call.path, call.code))
+        .map(|call| format!("\n  {:.3} {} {} {:?}", call.at.as_secs_f64(), call.method, call.path, call.code))
         .collect()
 }
 

@@ -151,7 +151,9 @@ impl World {
     }
 
     fn merge(&self, kind: Kind, name: &str, patch: &Value) -> bool {
-        self.api.update(PERSON, kind, NAMESPACE, name, None, |object| json_patch::merge(object, patch)).is_ok()
+        self.api
+            .update(PERSON, kind, NAMESPACE, name, None, |object| json_patch::merge(object, patch))
+            .is_ok()
     }
 
     fn write_secret(&self, name: &str, entries: &BTreeMap<String, String>) -> bool {
@@ -159,7 +161,10 @@ impl World {
             entries.iter().map(|(key, value)| (key, encoded(value.as_bytes()))).collect();
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "data": data});
         self.api.create(PERSON, secret).is_ok()
-            || self.api.update(PERSON, Kind::Secret, NAMESPACE, name, None, |secret| secret["data"] = json!(data)).is_ok()
+            || self
+                .api
+                .update(PERSON, Kind::Secret, NAMESPACE, name, None, |secret| secret["data"] = json!(data))
+                .is_ok()
     }
 
     fn remove(&mut self, child: Child, object: &str) -> bool {
@@ -167,7 +172,8 @@ impl World {
             let jobs = self.api.list(Kind::Job);
             return jobs.iter().all(|job| self.api.delete(Kind::Job, NAMESPACE, name(job)).is_ok());
         }
-        if let Some(secret) = self.api.get(Kind::Secret, NAMESPACE, object).filter(|_| child == Child::Secret) {
+        if let Some(secret) = self.api.get(Kind::Secret, NAMESPACE, object).filter(|_| child == Child::Secret)
+        {
             self.removed.insert(object.to_owned(), Value::clone(&secret));
         }
         self.api.delete(child.kind(), NAMESPACE, object).is_ok()

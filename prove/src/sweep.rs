@@ -64,9 +64,8 @@ pub fn single_faults(reference: &Reference) -> Vec<Faults> {
         let kinds = Fault::ALL.into_iter().filter(|fault| call.is_write() || fault.concerns_reads());
         kinds.map(move |fault| Plan { calls: vec![(at, fault)], events: Vec::new() })
     });
-    let events = (0..reference.events).flat_map(|at| {
-        EventFault::ALL.map(|fault| Plan { calls: Vec::new(), events: vec![(at, fault)] })
-    });
+    let events = (0..reference.events)
+        .flat_map(|at| EventFault::ALL.map(|fault| Plan { calls: Vec::new(), events: vec![(at, fault)] }));
     let lines = calls.chain(events).map(|line| Faults { line, statement: None });
     let statements = (0..reference.statements).flat_map(|at| {
         StatementFault::ALL.map(|fault| Faults { line: Plan::default(), statement: Some((at, fault)) })
@@ -182,7 +181,8 @@ fn pair(single: &[Faults], chance: &mut StdRng) -> Option<Faults> {
     if single.is_empty() {
         return None;
     }
-    let (one, other) = (&single[chance.random_range(0..single.len())], &single[chance.random_range(0..single.len())]);
+    let (one, other) =
+        (&single[chance.random_range(0..single.len())], &single[chance.random_range(0..single.len())]);
     let mut both = one.clone();
     both.line.calls.extend(&other.line.calls);
     both.line.events.extend(&other.line.events);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use authservice::operator::{context::Images, labels};
+use authservice::operator::context::Images;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -85,7 +85,8 @@ impl World {
         let players = Players::new(api.clone(), application.clone(), clock.clone(), seed);
         let players = tokio::spawn(players.play());
         let (effects_sender, effects) = mpsc::unbounded_channel();
-        let images = Images { server: "registry/auth-server:1".to_owned(), database: "registry/mysql:1".to_owned() };
+        let images =
+            Images { server: "registry/auth-server:1".to_owned(), database: "registry/mysql:1".to_owned() };
         let process = Process::start(&Start {
             api: &api,
             application: &application,
@@ -94,13 +95,29 @@ impl World {
             seed,
             effects: effects_sender.clone(),
         });
-        Self { api, application, clock, images, process, removed: std::collections::BTreeMap::new(), others: Vec::new(), seed, effects, effects_sender, players }
+        Self {
+            api,
+            application,
+            clock,
+            images,
+            process,
+            removed: std::collections::BTreeMap::new(),
+            others: Vec::new(),
+            seed,
+            effects,
+            effects_sender,
+            players,
+        }
     }
 
     /// This moment.
     #[must_use]
     pub fn moment(&self) -> Moment {
-        Moment { objects: self.api.snapshot(), application: self.application.lock().clone(), time: self.clock.now() }
+        Moment {
+            objects: self.api.snapshot(),
+            application: self.application.lock().clone(),
+            time: self.clock.now(),
+        }
     }
 
     /// Lets time pass; what faults do outside of the line happens meanwhile.
@@ -222,4 +239,3 @@ impl Drop for World {
         self.players.abort();
     }
 }
-

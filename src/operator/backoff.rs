@@ -11,15 +11,18 @@ use tokio::time::Instant;
 
 use super::{context::ObjectKey, surroundings::Surroundings};
 
-/// The first wait.
+/// The first wait after a failure.
 pub const FIRST: Duration = Duration::from_secs(1);
-/// The longest wait, reached after nine failures in a row.
+/// The first wait after a run that met somebody else's change.
+pub const AGAIN: Duration = Duration::from_millis(100);
+/// The longest wait, reached after nine failures in a row when the first is [`FIRST`].
 pub const LONGEST: Duration = Duration::from_mins(5);
 
 /// Failures in a row for each object.
 #[derive(Debug)]
 pub struct Backoff {
     surroundings: Surroundings,
+    first: Duration,
     entries: Mutex<HashMap<ObjectKey, Entry>>,
 }
 
@@ -31,19 +34,19 @@ struct Entry {
 }
 
 impl Backoff {
-    /// No failures yet.
+    /// No failures yet; the first will wait so long.
     #[must_use]
-    pub fn new(surroundings: Surroundings) -> Self {
-        Self { surroundings, entries: Mutex::default() }
+    pub fn new(surroundings: Surroundings, first: Duration) -> Self {
+        Self { surroundings, first, entries: Mutex::default() }
     }
 
-    /// Counts one failure and answers how long to wait: 1 s, doubled with each failure in a row,
-    /// at most 5 min, less up to a quarter so that objects which failed together spread out.
+    /// Counts one failure and answers how long to wait: the first wait, doubled with each failure in a
+    /// row, at most 5 min, less up to a quarter so that objects which failed together spread out.
     pub fn failed(&self, key: &ObjectKey) -> Duration {
         let mut entries = self.lock();
         let entry = entries.entry(key.clone()).or_insert(Entry { failures: 0, last: None });
         entry.failures = entry.failures.saturating_add(1);
-        self.surroundings.jittered(nominal(entry.failures))
+        self.surroundings.jittered(nominal(self.first, entry.failures))
     }
 
     /// Counts the failure named `failure` (the uid of a failed Job, for one) the first time it is
@@ -58,7 +61,7 @@ impl Backoff {
             return due.saturating_duration_since(now);
         }
         entry.failures = entry.failures.saturating_add(1);
-        let wait = self.surroundings.jittered(nominal(entry.failures));
+        let wait = self.surroundings.jittered(nominal(self.first, entry.failures));
         entry.last = Some((failure.to_owned(), now + wait));
         wait
     }
@@ -86,9 +89,9 @@ impl Backoff {
 }
 
 /// The wait after this many failures in a row, before jitter.
-fn nominal(failures: u32) -> Duration {
+fn nominal(first: Duration, failures: u32) -> Duration {
     let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
-    FIRST.saturating_mul(doubled).min(LONGEST)
+    first.saturating_mul(doubled).min(LONGEST)
 }
 
 #[cfg(test)]
@@ -99,7 +102,7 @@ mod tests {
     use crate::operator::poller::HttpPods;
 
     fn backoff() -> Backoff {
-        Backoff::new(Surroundings::of_system(Arc::new(HttpPods::default())))
+        Backoff::new(Surroundings::of_system(Arc::new(HttpPods::default())), FIRST)
     }
 
     fn key(name: &str) -> ObjectKey {
@@ -108,9 +111,10 @@ mod tests {
 
     #[test]
     fn waits_double_from_one_second_to_five_minutes() {
-        let waits: Vec<u64> = (1..=11).map(|failures| nominal(failures).as_secs()).collect();
+        let waits: Vec<u64> = (1..=11).map(|failures| nominal(FIRST, failures).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(nominal(u32::MAX), LONGEST);
+        assert_eq!(nominal(FIRST, u32::MAX), LONGEST);
+        assert_eq!(nominal(AGAIN, 4), Duration::from_millis(800));
     }
 
     #[test]

@@ -19,7 +19,11 @@ use kube::{
 };
 
 use super::{
-    backoff::Backoff, labels, metrics::Metrics, references::SecretReferences, scope::Scope,
+    backoff::{AGAIN, Backoff, FIRST},
+    labels,
+    metrics::Metrics,
+    references::SecretReferences,
+    scope::Scope,
     surroundings::Surroundings,
 };
 use crate::contract::{self, DatabaseFault, ServerStatus};
@@ -44,6 +48,11 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Failures of reconciles in a row.
     pub backoff: Backoff,
+    /// Reconciles in a row that something stood in the way of. Counted apart: what has long been refused
+    /// does not make the next failed call wait for minutes.
+    pub refusals: Backoff,
+    /// Reports in a row that met somebody else's change.
+    pub conflicts: Backoff,
     /// Failures of migration Jobs in a row, named by the Job's uid.
     pub migrations: Backoff,
     /// Which resources refer to which Secrets.
@@ -60,8 +69,10 @@ impl Context {
             images,
             pods: PodVerdicts::default(),
             metrics,
-            backoff: Backoff::new(surroundings.clone()),
-            migrations: Backoff::new(surroundings.clone()),
+            backoff: Backoff::new(surroundings.clone(), FIRST),
+            refusals: Backoff::new(surroundings.clone(), FIRST),
+            conflicts: Backoff::new(surroundings.clone(), AGAIN),
+            migrations: Backoff::new(surroundings.clone(), FIRST),
             secrets: SecretReferences::default(),
             surroundings,
         }
@@ -69,7 +80,9 @@ impl Context {
 
     /// The resource is as it should be: its failures are forgotten, the next look is minutes away.
     pub fn settled(&self, key: &ObjectKey) -> Action {
-        self.backoff.reset(key);
+        for failures in [&self.backoff, &self.refusals, &self.conflicts] {
+            failures.reset(key);
+        }
         Action::requeue(self.surroundings.jittered(SETTLED))
     }
 
@@ -78,16 +91,24 @@ impl Context {
         Action::requeue(self.backoff.failed(key))
     }
 
+    /// The status was changed by somebody else since it was read: look again, soon at first.
+    pub fn retry_after_conflict(&self, key: &ObjectKey) -> Action {
+        Action::requeue(self.conflicts.failed(key))
+    }
+
     /// Something is refused: look again after the resource's own backoff, though no later than `longest`.
     /// What stands in the way may go without a watch that tells of it, and whoever removed it waits.
     pub fn retry_within(&self, key: &ObjectKey, longest: Duration) -> Action {
-        Action::requeue(self.backoff.failed(key).min(self.surroundings.jittered(longest)))
+        self.backoff.reset(key);
+        self.conflicts.reset(key);
+        Action::requeue(self.refusals.failed(key).min(self.surroundings.jittered(longest)))
     }
 
     /// Drops everything remembered of a resource that is gone.
     pub fn forget(&self, key: &ObjectKey) {
-        self.backoff.reset(key);
-        self.migrations.reset(key);
+        for failures in [&self.backoff, &self.refusals, &self.conflicts, &self.migrations] {
+            failures.reset(key);
+        }
         self.secrets.remove(key);
         self.pods.forget(key);
     }

@@ -7,6 +7,9 @@ use anyhow::Context as _;
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
+/// Characters of a value that a difference shows.
+const LONGEST_SHOWN: usize = 400;
+
 /// `Kind name` to what it says.
 pub type State = BTreeMap<String, Value>;
 
@@ -53,7 +56,10 @@ fn differ(path: &str, wanted: Option<&Value>, live: Option<&Value>, lines: &mut 
         }
         return;
     }
-    let show = |value: Option<&Value>| value.map_or("absent".to_owned(), Value::to_string);
+    let show = |value: Option<&Value>| {
+        let text = value.map_or("absent".to_owned(), Value::to_string);
+        text.chars().take(LONGEST_SHOWN).collect::<String>()
+    };
     for line in [path, &format!("  wanted {}", show(wanted)), &format!("  is     {}", show(live))] {
         lines.push('\n');
         lines.push_str(line);

@@ -170,6 +170,12 @@ impl ApiServer {
         self.shared.lock().revision()
     }
 
+    /// Tells of each new revision.
+    #[must_use]
+    pub fn subscribe(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
     /// Everything that happened after a revision.
     #[must_use]
     pub fn events_since(&self, revision: u64) -> Vec<Event> {

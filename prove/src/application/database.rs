@@ -76,11 +76,7 @@ impl Database {
     #[must_use]
     pub fn with_admin(name: &str, password: &[u8]) -> Self {
         let admin = Account { password: password.to_vec(), is_admin: true, grants: BTreeSet::new() };
-        Self {
-            answers: true,
-            accounts: BTreeMap::from([(name.to_owned(), admin)]),
-            schemas: BTreeMap::new(),
-        }
+        Self { answers: true, accounts: BTreeMap::from([(name.to_owned(), admin)]), schemas: BTreeMap::new() }
     }
 
     /// An account, once it has shown its password.
@@ -90,7 +86,10 @@ impl Database {
     pub fn log_in(&self, name: &str, password: &[u8]) -> Result<&Account, Refused> {
         let account = self.accounts.get(name).filter(|account| account.password == password);
         account.ok_or_else(|| {
-            (DatabaseFault::CredentialsRejected, format!("Access denied for user '{name}' (using password: YES)"))
+            (
+                DatabaseFault::CredentialsRejected,
+                format!("Access denied for user '{name}' (using password: YES)"),
+            )
         })
     }
 

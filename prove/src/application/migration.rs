@@ -57,7 +57,9 @@ impl Migration {
     fn value(&self, name: &str) -> Option<Vec<u8>> {
         let file = self.variables.get(&format!("{name}{}", env::FILE_SUFFIX));
         match file {
-            Some(path) => self.files.get(path).map(|value| value.strip_suffix(b"\n").unwrap_or(value).to_vec()),
+            Some(path) => {
+                self.files.get(path).map(|value| value.strip_suffix(b"\n").unwrap_or(value).to_vec())
+            }
             None => self.variables.get(name).map(|value| value.clone().into_bytes()),
         }
     }
@@ -141,14 +143,13 @@ impl Migration {
         application: &mut Application,
         managed: &BTreeMap<String, String>,
     ) -> Result<(), Refused> {
-        let (user, name) = (self.variable(env::MYSQL_USER).to_owned(), self.variable(env::MYSQL_DB).to_owned());
+        let (user, name) =
+            (self.variable(env::MYSQL_USER).to_owned(), self.variable(env::MYSQL_DB).to_owned());
         let password = self.value(env::MYSQL_PASSWORD).unwrap_or_default();
         let admin = self.value(env::MYSQL_ADMIN_USER).zip(self.value(env::MYSQL_ADMIN_PASSWORD));
         let database = application.database(self.variable(env::MYSQL_HOST), managed).ok_or_else(lost)?;
         let is_admin = match &admin {
-            Some((admin, password)) => {
-                database.log_in(&String::from_utf8_lossy(admin), password)?.is_admin
-            }
+            Some((admin, password)) => database.log_in(&String::from_utf8_lossy(admin), password)?.is_admin,
             None => database.log_in(&user, &password)?.is_admin,
         };
         let lacks = |what: &str| Err((DatabaseFault::GrantMissing, what.to_owned()));

@@ -31,18 +31,21 @@ impl Ring {
             std::str::from_utf8(entries.get(&format!("{id}{suffix}"))?).ok()?.trim().parse().ok()
         };
         let keys = entries.iter().filter_map(|(entry, key)| {
-            let id = Algorithm::ALL.iter().find_map(|algorithm| entry.strip_suffix(algorithm.entry_suffix()))?;
+            let id =
+                Algorithm::ALL.iter().find_map(|algorithm| entry.strip_suffix(algorithm.entry_suffix()))?;
             (instant(id, RETIRE_AFTER).is_none() && !key.is_empty())
                 .then(|| (id.to_owned(), Key { key: key.clone(), signs: instant(id, SIGNS) }))
         });
         Self(keys.collect())
     }
 
-    /// The key that signs at this time: the newest that may.
+    /// The key that signs at this time: the newest that may, or the first that will.
     #[must_use]
     pub fn signer(&self, now: Timestamp) -> Option<(&String, &Key)> {
-        let may = self.0.iter().filter(|(_, key)| key.signs.is_some_and(|signs| signs <= now));
+        let signers = || self.0.iter().filter(|(_, key)| key.signs.is_some());
+        let may = signers().filter(|(_, key)| key.signs <= Some(now));
         may.max_by_key(|(id, key)| (key.signs, (*id).clone()))
+            .or_else(|| signers().min_by_key(|(id, key)| (key.signs, (*id).clone())))
     }
 }
 
@@ -136,7 +139,12 @@ impl Server {
             database: DatabaseStatus {
                 account: self.variable(authservice::contract::env::MYSQL_USER).to_owned(),
                 version: self.seen.as_ref().map(|_| VERSION.to_owned()),
-                schema_version: self.seen.as_ref().and_then(|seen| seen.as_ref().ok()).copied().unwrap_or_default(),
+                schema_version: self
+                    .seen
+                    .as_ref()
+                    .and_then(|seen| seen.as_ref().ok())
+                    .copied()
+                    .unwrap_or_default(),
                 fault,
                 error,
             },

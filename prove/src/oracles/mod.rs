@@ -51,13 +51,15 @@ impl Ledger {
         match text(object, "/kind") {
             "Secret" => self.remember(object),
             "AuthService" => drop(self.services.insert(name(object).to_owned(), Arc::clone(object))),
-            "Deployment" => self.deployments.entry(name(object).to_owned()).or_default().push_back(Arc::clone(object)),
+            "Deployment" => {
+                self.deployments.entry(name(object).to_owned()).or_default().push_back(Arc::clone(object))
+            }
             _ => {}
         }
     }
 
     fn note(&mut self, event: &Event) {
-        let by_operator = event.manager == labels::MANAGER;
+        let by_operator = event.caller.manager == labels::MANAGER;
         match (event.kind, event.change) {
             (Kind::Secret, Change::Deleted) => self.secret_deleted(&event.object),
             (Kind::Secret, _) => {
@@ -117,7 +119,8 @@ impl Ledger {
         for (entry, value) in data(secret).into_iter().filter(|(_, value)| !value.is_empty()) {
             let former = self.entries.get(&(secret_name.to_owned(), entry.clone()));
             if former.is_some_and(|former| *former != value) {
-                self.offences.push(format!("entry {entry} of Secret {secret_name} was written a second time"));
+                self.offences
+                    .push(format!("entry {entry} of Secret {secret_name} was written a second time"));
             }
         }
     }
@@ -125,12 +128,14 @@ impl Ledger {
     /// A resource that is said to be ready is what its spec asks for.
     fn judge_status(&mut self, service: &Value) {
         let generation = number(service, "/metadata/generation");
-        let ready = items(service, "/status/conditions").iter().find(|condition| text(condition, "/type") == "Ready");
+        let ready =
+            items(service, "/status/conditions").iter().find(|condition| text(condition, "/type") == "Ready");
         let Some(ready) = ready.filter(|ready| text(ready, "/status") == "True") else { return };
         if number(ready, "/observedGeneration") != generation {
             return;
         }
-        let mut say = |what: String| self.offences.push(format!("{} is said to be ready, and {what}", name(service)));
+        let mut say =
+            |what: String| self.offences.push(format!("{} is said to be ready, and {what}", name(service)));
         if number(service, "/status/observedGeneration") != generation {
             say("another generation was observed".to_owned());
         }
@@ -138,7 +143,9 @@ impl Ledger {
             return;
         }
         let versions = self.deployments.get(name(service)).into_iter().flatten();
-        let faults: Vec<String> = versions.filter_map(|deployment| fault_of(service, deployment, &self.default_image).err()).collect();
+        let faults: Vec<String> = versions
+            .filter_map(|deployment| fault_of(service, deployment, &self.default_image).err())
+            .collect();
         let known = self.deployments.get(name(service)).map_or(0, VecDeque::len);
         if known == 0 {
             say("there is no Deployment".to_owned());
@@ -154,7 +161,10 @@ fn fault_of(service: &Value, deployment: &Value, default_image: &str) -> Result<
     let image = service["spec"]["image"].as_str().unwrap_or(default_image);
     let counted = |field: &str| deployment["status"][field].as_i64().unwrap_or(0);
     if number(deployment, "/spec/replicas") != Some(wanted) {
-        return Err(format!("its Deployment has {:?} replicas in place of {wanted}", deployment["spec"]["replicas"]));
+        return Err(format!(
+            "its Deployment has {:?} replicas in place of {wanted}",
+            deployment["spec"]["replicas"]
+        ));
     }
     if text(deployment, "/spec/template/spec/containers/0/image") != image {
         return Err(format!("its Deployment has another image than {image}"));
@@ -170,12 +180,19 @@ fn fault_of(service: &Value, deployment: &Value, default_image: &str) -> Result<
 
 /// What was lost or left over in the databases.
 #[must_use]
-pub fn judge_data(before: &Application, after: &Application, secrets: &[Arc<Value>]) -> Vec<String> {
+pub fn judge_data(before: &Application, after: &Application) -> Vec<String> {
     let mut offences = Vec::new();
     for (place, database) in before.volumes.iter().chain(&before.external) {
         let now = after.volumes.get(place).or_else(|| after.external.get(place));
         offences.extend(lost_users(place, database, now));
     }
+    offences
+}
+
+/// Accounts in the databases that no Secret knows.
+#[must_use]
+pub fn judge_accounts(after: &Application, secrets: &[Arc<Value>]) -> Vec<String> {
+    let mut offences = Vec::new();
     let known: BTreeSet<String> = secrets
         .iter()
         .flat_map(|secret| data(secret))
@@ -183,7 +200,8 @@ pub fn judge_data(before: &Application, after: &Application, secrets: &[Arc<Valu
         .map(|(_, value)| String::from_utf8_lossy(&value).trim_end().to_owned())
         .collect();
     let databases = after.volumes.values().chain(after.external.values());
-    for account in databases.flat_map(|database| &database.accounts).filter(|(_, account)| !account.is_admin) {
+    for account in databases.flat_map(|database| &database.accounts).filter(|(_, account)| !account.is_admin)
+    {
         if !known.contains(account.0) {
             offences.push(format!("account {} is left over in the database", account.0));
         }
@@ -192,10 +210,15 @@ pub fn judge_data(before: &Application, after: &Application, secrets: &[Arc<Valu
 }
 
 fn lost_users(place: &str, before: &Database, after: Option<&Database>) -> Vec<String> {
-    let users = before.schemas.iter().flat_map(|(schema, tables)| tables.users.keys().map(move |user| (schema, user)));
+    let users = before
+        .schemas
+        .iter()
+        .flat_map(|(schema, tables)| tables.users.keys().map(move |user| (schema, user)));
     users
         .filter(|(schema, user)| {
-            !after.is_some_and(|after| after.schemas.get(*schema).is_some_and(|tables| tables.users.contains_key(*user)))
+            !after.is_some_and(|after| {
+                after.schemas.get(*schema).is_some_and(|tables| tables.users.contains_key(*user))
+            })
         })
         .map(|(schema, user)| format!("user {user} of database {schema} at {place} is gone"))
         .collect()

@@ -42,7 +42,8 @@ impl Target {
     #[must_use]
     pub fn offence(&self, api: &ApiServer, method: &Method) -> Option<String> {
         let object = api.get(self.kind, &self.namespace, &self.name)?;
-        (!is_ours(&object)).then(|| format!("{method} of {:?} {}, which is not the operator's", self.kind, self.name))
+        (!is_ours(&object))
+            .then(|| format!("{method} of {:?} {}, which is not the operator's", self.kind, self.name))
     }
 }
 

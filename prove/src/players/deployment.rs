@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Players, hash_of};
+use super::Players;
 use crate::{
     api_server::Kind,
     objects::{condition_holds, is_deleting, label, name, namespace, number, uid},
@@ -25,11 +25,13 @@ impl Players {
     fn deployment(&mut self, deployment: &Value) {
         let wanted = usize::try_from(number(deployment, "/spec/replicas").unwrap_or(1)).unwrap_or(0);
         let template = &deployment["spec"]["template"];
-        let hash = hash_of(template);
+        let hash = self.template_hash(deployment);
         let (new, old): (Vec<_>, Vec<_>) =
             self.pods_of(uid(deployment)).into_iter().partition(|pod| label(pod, HASH) == hash);
         let acts = self.acts(deployment, wanted, &new, &old);
-        if !acts.is_empty() && self.ripe(format!("deployment {} {acts:?}", uid(deployment)), Duration::from_millis(100)) {
+        if !acts.is_empty()
+            && self.ripe(format!("deployment {} {acts:?}", uid(deployment)), Duration::from_millis(100))
+        {
             self.due.remove(&format!("deployment {} {acts:?}", uid(deployment)));
             for act in acts {
                 match act {
@@ -63,7 +65,7 @@ impl Players {
     }
 
     fn deployment_status(&mut self, deployment: &Value) {
-        let hash = hash_of(&deployment["spec"]["template"]);
+        let hash = self.template_hash(deployment);
         let pods = self.pods_of(uid(deployment));
         let updated = pods.iter().filter(|pod| label(pod, HASH) == hash).count();
         let ready = pods.iter().filter(|pod| condition_holds(pod, "Ready")).count();

@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use authservice::contract::{
-    DatabaseFault, env,
-    mount,
-};
+use authservice::contract::{DatabaseFault, env, mount};
 use k8s_openapi::jiff::SignedDuration;
 use rand::RngExt as _;
 use serde_json::{Value, json};
@@ -58,7 +55,7 @@ impl Players {
             return;
         }
         if pod["spec"].get("nodeName").is_none() {
-            self.update(Kind::Pod, pod, None, |pod| pod["spec"]["nodeName"] = json!("node"));
+            self.update(Kind::Pod, pod, Some("binding"), |pod| pod["spec"]["nodeName"] = json!("node"));
             return;
         }
         let image = text(pod, "/spec/containers/0/image");
@@ -128,7 +125,8 @@ impl Players {
         if text(&claim, "/status/phase") != "Bound" {
             return None;
         }
-        let password = files.iter().find_map(|(path, value)| path.ends_with("/root/password").then_some(value))?;
+        let password =
+            files.iter().find_map(|(path, value)| path.ends_with("/root/password").then_some(value))?;
         let password = password.strip_suffix(b"\n").unwrap_or(password);
         let volume = uid(&claim).to_owned();
         let mut application = self.application.lock();
@@ -143,7 +141,12 @@ impl Players {
     }
 
     /// `None`: it cannot start with these files.
-    fn start_server(&self, pod: &Value, variables: BTreeMap<String, String>, files: &Files) -> Option<Server> {
+    fn start_server(
+        &self,
+        pod: &Value,
+        variables: BTreeMap<String, String>,
+        files: &Files,
+    ) -> Option<Server> {
         let now = self.clock.now();
         let secret = self.key_ring_of(pod)?;
         let ring = Ring::of(&data(&secret));
@@ -267,7 +270,11 @@ impl Players {
 
     /// The pods that answer at the names of headless Services.
     fn managed_hosts(&self) -> BTreeMap<String, String> {
-        let services = self.api.list(Kind::Service).into_iter().filter(|service| text(service, "/spec/clusterIP") == "None");
+        let services = self
+            .api
+            .list(Kind::Service)
+            .into_iter()
+            .filter(|service| text(service, "/spec/clusterIP") == "None");
         services
             .filter_map(|service| {
                 let pod = self.api.get(Kind::Pod, namespace(&service), &format!("{}-0", name(&service)))?;

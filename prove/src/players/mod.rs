@@ -38,6 +38,8 @@ pub struct Players {
     chance: StdRng,
     /// When what was noticed is acted on.
     due: BTreeMap<String, Timestamp>,
+    /// Hashes of templates, by uid and generation.
+    hashes: BTreeMap<(String, i64), String>,
     addresses: u32,
 }
 
@@ -47,7 +49,7 @@ impl Players {
     pub fn new(api: ApiServer, application: Shared, clock: Clock, seed: u64) -> Self {
         let chance = StdRng::seed_from_u64(seed);
         let addresses = u32::try_from(application.lock().addresses.len()).unwrap_or_default();
-        Self { api, application, clock, chance, due: BTreeMap::new(), addresses }
+        Self { api, application, clock, chance, due: BTreeMap::new(), hashes: BTreeMap::new(), addresses }
     }
 
     /// Plays for ever.
@@ -91,6 +93,18 @@ impl Players {
         self.use_service();
     }
 
+    /// A short word for a workload's template, as `pod-template-hash` is.
+    fn template_hash(&mut self, workload: &Value) -> String {
+        let generation = workload["metadata"]["generation"].as_i64().unwrap_or(0);
+        let key = (crate::objects::uid(workload).to_owned(), generation);
+        let hash = self.hashes.entry(key).or_insert_with(|| {
+            let mut hasher = DefaultHasher::new();
+            workload["spec"]["template"].to_string().hash(&mut hasher);
+            format!("{:010x}", hasher.finish() >> 24)
+        });
+        hash.clone()
+    }
+
     /// Whether so much time, give or take half, has passed since this was first asked.
     fn ripe(&mut self, what: String, delay: Duration) -> bool {
         let now = self.clock.now();
@@ -111,10 +125,7 @@ impl Players {
     }
 
     fn write_status(&self, kind: Kind, object: &Value, status: &Value) {
-        let same = status
-            .as_object()
-            .is_some_and(|fields| fields.iter().all(|(key, value)| object["status"].get(key) == Some(value)));
-        if !same {
+        if !says(&object["status"], status) {
             self.update(kind, object, Some("status"), |object| {
                 if !object["status"].is_object() {
                     object["status"] = json!({});
@@ -164,16 +175,21 @@ impl Players {
                 && !is_deleting(pod)
                 && crate::objects::condition_holds(pod, "Ready")
         });
-        let ready: Vec<_> = servers
-            .map(|pod| (name(&pod).to_owned(), crate::objects::uid(&pod).to_owned()))
-            .collect();
+        let ready: Vec<_> =
+            servers.map(|pod| (name(&pod).to_owned(), crate::objects::uid(&pod).to_owned())).collect();
         self.application.lock().use_service(&ready, self.clock.now());
     }
 }
 
-/// A short word for a template, as `pod-template-hash` is.
-fn hash_of(template: &Value) -> String {
-    let mut hasher = DefaultHasher::new();
-    template.to_string().hash(&mut hasher);
-    format!("{:010x}", hasher.finish() >> 24)
+/// Whether an object says what is wanted, whatever the API server has added.
+fn says(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| live.get(key).is_some_and(|live| says(live, value)))
+        }
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| says(live, wanted))
+        }
+        _ => live == wanted,
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Players, hash_of};
+use super::Players;
 use crate::{
     api_server::Kind,
     objects::{condition_holds, is_deleting, items, label, name, namespace, text, uid},
@@ -26,7 +26,7 @@ impl Players {
 
     fn stateful_set(&mut self, set: &Value) {
         let pod_name = format!("{}-0", name(set));
-        let revision = format!("{}-{}", name(set), hash_of(&set["spec"]["template"]));
+        let revision = format!("{}-{}", name(set), self.template_hash(set));
         for template in items(set, "/spec/volumeClaimTemplates") {
             self.claim(set, template, &pod_name);
         }

@@ -46,8 +46,9 @@ pub mod validate;
 /// its pods wait for changes without one, and so does a stranger's object in the place of a child.
 const UNREADY: Duration = Duration::from_secs(15);
 
-/// How soon a run that met somebody else's change is repeated.
-const AGAIN: Duration = Duration::from_millis(100);
+/// How soon a resource is looked for again that the watch knows and a read does not find: the read may
+/// have come from an API server that lags. One that is gone is not looked for twice.
+const UNSEEN: Duration = Duration::from_secs(15);
 
 /// Why a run ended early. It is tried again under the object's backoff.
 #[derive(Debug, thiserror::Error)]
@@ -97,11 +98,11 @@ pub async fn reconcile(
     let key = ObjectKey::of(cached);
     let Some(service) = gather_service(&ctx, &key).await? else {
         ctx.forget(&key);
-        return Ok(Action::await_change());
+        return Ok(Action::requeue(UNSEEN));
     };
     if service.metadata.deletion_timestamp.is_some() {
         // Garbage collection takes the children; what is to outlive them has no owner.
-        return Ok(Action::await_change());
+        return Ok(Action::requeue(UNSEEN));
     }
     let identity = Identity::of(&service).ok_or(Error::Incomplete)?;
     let observed = Box::pin(gather(&ctx, &service, &identity)).await?;
@@ -130,7 +131,7 @@ pub async fn reconcile(
         Ok(status) => status,
         Err(error) if error.is_conflict() => {
             tracing::debug!(%error, "the resource was changed or deleted meanwhile");
-            return Ok(Action::requeue(AGAIN));
+            return Ok(ctx.retry_after_conflict(&key));
         }
         Err(error) => return Err(error),
     };
