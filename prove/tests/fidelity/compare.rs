@@ -1,0 +1,166 @@
+//! Answers without what no two API servers share, and what then still tells them apart.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+/// The names given to uids and versions of one side, in the order in which they were seen.
+#[derive(Default)]
+pub struct Names {
+    uids: BTreeMap<String, usize>,
+    versions: BTreeMap<String, usize>,
+    suffixes: BTreeMap<String, usize>,
+}
+
+impl Names {
+    /// An answer in words that both sides use.
+    pub fn normal(&mut self, value: &Value) -> Value {
+        let mut value = value.clone();
+        // The version of a list counts the writes of others, too.
+        if value.get("items").is_some() {
+            value["metadata"]["resourceVersion"] = json!("");
+        }
+        self.value("", &value)
+    }
+
+    fn value(&mut self, field: &str, value: &Value) -> Value {
+        match value {
+            Value::Object(object) => {
+                let mut normal = serde_json::Map::new();
+                for (name, value) in object {
+                    let name = self.text(name);
+                    let value = self.value(&name, value);
+                    normal.insert(name, value);
+                }
+                Value::Object(normal)
+            }
+            Value::Array(items) => {
+                let mut items: Vec<Value> = items.iter().map(|item| self.value(field, item)).collect();
+                if field == "managedFields" {
+                    items.sort_by_key(|entry| {
+                        format!("{}{}{}", entry["operation"], entry["manager"], entry["subresource"])
+                    });
+                }
+                Value::Array(items)
+            }
+            Value::String(text) => json!(match field {
+                "resourceVersion" => named("version", &mut self.versions, text),
+                "creationTimestamp" | "deletionTimestamp" | "time" => "a time".to_owned(),
+                "continue" => "a continuation".to_owned(),
+                "clusterIP" | "clusterIPs" if text.starts_with("10.") => "an address".to_owned(),
+                _ => self.text(text),
+            }),
+            Value::Number(_) if field == "nodePort" => json!("a port"),
+            other => other.clone(),
+        }
+    }
+
+    /// A text without uids, versions and drawn suffixes.
+    fn text(&mut self, text: &str) -> String {
+        let mut normal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(|c: char| c.is_ascii_hexdigit()) {
+            let (before, from) = rest.split_at(at);
+            normal.push_str(before);
+            let boundary = !normal.ends_with(|c: char| c.is_ascii_alphanumeric());
+            if boundary && is_uid(from) {
+                normal.push_str(&named("uid", &mut self.uids, &from[..36]));
+                rest = &from[36..];
+            } else {
+                let end = from.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(from.len());
+                normal.push_str(&from[..end]);
+                rest = &from[end..];
+            }
+        }
+        normal.push_str(rest);
+        let normal = self.suffixes_in(normal);
+        self.versions_in(normal)
+    }
+
+    fn suffixes_in(&mut self, text: String) -> String {
+        let mut text = text;
+        for (prefix, digits) in [("kube-api-access-", false), ("g", true)] {
+            let Some(at) = text.find(prefix) else { continue };
+            let mut start = at + prefix.len();
+            if digits {
+                let after = &text[start..];
+                let count = after.bytes().take_while(u8::is_ascii_digit).count();
+                if count == 0 || after.as_bytes().get(count) != Some(&b'-') {
+                    continue;
+                }
+                start += count + 1;
+            }
+            let suffix: String = text[start..].chars().take(5).collect();
+            if suffix.len() == 5 && suffix.chars().all(|c| "bcdfghjklmnpqrstvwxz2456789".contains(c)) {
+                let name = named("suffix", &mut self.suffixes, &suffix);
+                text = text.replace(&suffix, &name);
+            }
+        }
+        text
+    }
+
+    fn versions_in(&mut self, text: String) -> String {
+        let mut text = text;
+        for word in ["ResourceVersion in precondition: ", "ResourceVersion in object meta: ", "resource version: ", "current: "] {
+            if let Some(at) = text.find(word) {
+                let start = at + word.len();
+                let digits: String = text[start..].chars().take_while(char::is_ascii_digit).collect();
+                if !digits.is_empty() {
+                    let name = named("version", &mut self.versions, &digits);
+                    text.replace_range(start..start + digits.len(), &name);
+                }
+            }
+        }
+        text
+    }
+}
+
+fn named(word: &str, names: &mut BTreeMap<String, usize>, text: &str) -> String {
+    if text.is_empty() || text.starts_with("1234567") || text.starts_with("8765432") || text.starts_with("1111") || text.starts_with("2222") {
+        return text.to_owned();
+    }
+    let next = names.len();
+    format!("{word} {}", names.entry(text.to_owned()).or_insert(next))
+}
+
+fn is_uid(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() >= 36
+        && bytes[..36].iter().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// Every field in which two values differ: where, what the model says, what the API server says.
+pub fn differences(model: &Value, real: &Value) -> Vec<(String, Value, Value)> {
+    let mut all = Vec::new();
+    collect("", model, real, &mut all);
+    all
+}
+
+fn collect(at: &str, model: &Value, real: &Value, all: &mut Vec<(String, Value, Value)>) {
+    match (model, real) {
+        (Value::Object(one), Value::Object(other)) => {
+            let mut names: Vec<&String> = one.keys().chain(other.keys()).collect();
+            names.sort();
+            names.dedup();
+            for name in names {
+                let absent = json!("(absent)");
+                let of = |object: &serde_json::Map<String, Value>| object.get(name).cloned();
+                let (one, other) = (of(one), of(other));
+                if one != other {
+                    let (one, other) = (one.unwrap_or_else(|| absent.clone()), other.unwrap_or(absent));
+                    collect(&format!("{at}.{name}"), &one, &other, all);
+                }
+            }
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            for (one, other) in one.iter().zip(other) {
+                collect(&format!("{at}[]"), one, other, all);
+            }
+        }
+        (one, other) if one == other => {}
+        (one, other) => all.push((at.to_owned(), one.clone(), other.clone())),
+    }
+}
