@@ -135,7 +135,10 @@ fn stateful_set(spec: &mut Object) {
         set(strategy, "type", json!("RollingUpdate"));
         if strategy["type"] == "RollingUpdate" {
             set(strategy, "rollingUpdate", json!({}));
-            within(strategy, "rollingUpdate", |rolling| set(rolling, "partition", json!(0)));
+            within(strategy, "rollingUpdate", |rolling| {
+                set(rolling, "partition", json!(0));
+                set(rolling, "maxUnavailable", json!(1));
+            });
         }
     });
     set(spec, "persistentVolumeClaimRetentionPolicy", json!({}));

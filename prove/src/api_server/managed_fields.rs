@@ -133,11 +133,21 @@ impl Managers {
 
 /// What the write path leaves out of the account: an endpoint does not own what it does not write.
 fn ignored(kind: Kind, subresource: &str) -> Fields {
-    match subresource {
-        "" if kind.has_status() => Fields::path(&["status"]),
-        "status" => Fields::path(&["spec"]),
-        _ => Fields::default(),
+    let paths: &[&[&str]] = match (kind, subresource) {
+        (kind, "") if kind.has_status() => &[&["status"]],
+        (Kind::AuthService, "status") => &[&["metadata"], &["spec"]],
+        (Kind::Deployment, "status") => &[&["metadata", "labels"], &["spec"]],
+        (Kind::Pod, "status") => {
+            &[&["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"], &["spec"]]
+        }
+        (_, "status") => &[&["spec"]],
+        _ => &[],
+    };
+    let mut ignored = Fields::default();
+    for path in paths {
+        ignored.union(&Fields::path(path));
     }
+    ignored
 }
 
 fn never_owned() -> Fields {
@@ -233,11 +243,7 @@ pub(super) fn apply(
     let mut own = set_of(shape, config);
     own.subtract_whole(&ignored);
     let last = managers.get(manager).cloned();
-    managers.put(
-        manager.clone(),
-        last.as_ref().map_or_else(|| now.to_owned(), |last| last.time.clone()),
-        own,
-    );
+    managers.put(manager.clone(), String::new(), own);
     let mut object = match &last {
         Some(last) => prune(shape, &merged, &last.fields, &managers),
         None => merged,
@@ -254,10 +260,8 @@ pub(super) fn apply(
     managers.dispossess(&written, &difference.removed, Some(manager));
     let mut own = managers.get(manager).map(|entry| entry.fields.clone()).unwrap_or_default();
     own.subtract(&never_owned());
-    let time = match last {
-        Some(last) if !changed => last.time,
-        _ => now.to_owned(),
-    };
+    // A manager that only joins has no time.
+    let time = if changed { now.to_owned() } else { last.map_or_else(String::new, |last| last.time) };
     managers.0.retain(|entry| entry.manager != *manager);
     if !own.is_empty() {
         managers.put(manager.clone(), time, own);

@@ -1,6 +1,7 @@
 //! What is left of a request's object once the API server has read it: unknown fields are dropped,
 //! zeros are written or dropped as Go's types do, and amounts and times take their canonical form.
 
+use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -25,11 +26,23 @@ pub(super) fn object(kind: Kind, mut written: Value) -> Result<Value, Unreadable
         object.insert("kind".to_owned(), json!(kind.name()));
     }
     let mut read = value(schema::of(kind), written, &mut String::new())?;
+    if kind == Kind::Secret {
+        encode_texts(&mut read);
+    }
     if let Some(object) = read.as_object_mut() {
         object.insert("apiVersion".to_owned(), json!(kind.api_version()));
         object.insert("kind".to_owned(), json!(kind.name()));
     }
     Ok(read)
+}
+
+/// Entries of a Secret that are written as text.
+fn encode_texts(secret: &mut Value) {
+    let Some(texts) = secret.as_object_mut().and_then(|secret| secret.remove("stringData")) else { return };
+    for (name, text) in texts.as_object().into_iter().flatten() {
+        let text = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
+        secret["data"][name] = Value::String(text);
+    }
 }
 
 /// What Go writes for an empty object of a kind.
@@ -56,7 +69,9 @@ fn value(shape: &Shape, written: Value, path: &mut String) -> Result<Value, Unre
                 };
                 if let Some(given) = given {
                     let given = value(&field.shape, given, path)?;
-                    let dropped = shape.typed
+                    // An empty list of managers asks to forget them.
+                    let dropped = name != "managedFields"
+                        && shape.typed
                         && field.zero.is_none()
                         && is_dropped(&given, field.omit_zero, &field.shape);
                     if !dropped && (!was_null || shape.typed || field.nullable) {
@@ -130,7 +145,6 @@ fn scalar(kind: Scalar, written: Value, path: &str) -> Result<Value, Unreadable>
 }
 
 fn is_base64(text: &str) -> bool {
-    use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text).is_ok()
 }
 

@@ -40,6 +40,9 @@ pub(super) fn list(
     let remaining = items.len().saturating_sub(limit);
     items.truncate(limit);
     let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if kind == Kind::AuthService && !listing.partial {
+        metadata["continue"] = json!("");
+    }
     if remaining > 0
         && let Some(last) = items.last()
     {
@@ -58,6 +61,11 @@ pub(super) fn list(
     let mut body =
         format!(r#"{{"kind":"{name}List","apiVersion":"{version}","metadata":{metadata},"items":["#)
             .into_bytes();
+    if listing.partial && items.is_empty() {
+        body.truncate(body.len() - 1);
+        body.extend_from_slice(b"null}");
+        return Ok(Bytes::from(body));
+    }
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             body.push(b',');

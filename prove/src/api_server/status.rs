@@ -56,6 +56,39 @@ impl Cause {
         Self::new("FieldValueDuplicate", format!("Duplicate value: {}", shown(value)), field)
     }
 
+    pub(super) fn not_found(field: impl Into<String>, value: &Value) -> Self {
+        Self::new("FieldValueNotFound", format!("Not found: {}", shown(value)), field)
+    }
+
+    pub(super) fn type_invalid(field: &str, found: &str, wanted: &str) -> Self {
+        let words = format!("Invalid value: \"{found}\": {field} in body must be of type {wanted}: \"{found}\"");
+        Self::new("FieldValueTypeInvalid", words, field)
+    }
+
+    pub(super) fn too_long(field: &str, most: &Value) -> Self {
+        Self::new("FieldValueTooLong", format!("Too long: may not be more than {most} bytes"), field)
+    }
+
+    pub(super) fn too_many(field: &str, count: u64, most: u64) -> Self {
+        let noun = if most == 1 { "item" } else { "items" };
+        Self::new("FieldValueTooMany", format!("Too many: {count}: must have at most {most} {noun}"), field)
+    }
+
+    /// A rule of a definition that does not hold. What it is about is shown unless it is large.
+    pub(super) fn broken_rule(field: &str, value: &Value, message: &str) -> Self {
+        let words = match value {
+            Value::Object(_) | Value::Array(_) => format!("Invalid value: {message}"),
+            value => format!("Invalid value: {}: {message}", shown(value)),
+        };
+        Self::new("FieldValueInvalid", words, if field.is_empty() { "<nil>" } else { field })
+    }
+
+    /// Rules wait until the values can be read.
+    pub(super) fn unchecked() -> Self {
+        let words = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        Self::new("FieldValueInvalid", format!("Invalid value: null: {words}"), "<nil>")
+    }
+
     pub(super) fn not_supported(field: impl Into<String>, value: &Value, options: &[&str]) -> Self {
         let options: Vec<_> = options.iter().map(|option| format!("\"{option}\"")).collect();
         let words = format!("Unsupported value: {}: supported values: {}", shown(value), options.join(", "));
@@ -108,6 +141,33 @@ impl Status {
     pub(super) fn conflict(kind: Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", resource(kind));
         Self::about(409, "Conflict", message, kind, name)
+    }
+
+    /// What a deletion asks for is not what is there.
+    pub(super) fn unmet(kind: Kind, name: &str, why: &str) -> Self {
+        let subject = match kind.group() {
+            "" => kind.name().to_owned(),
+            group => format!("{}.{group}", kind.name()),
+        };
+        let message = format!("Operation cannot be fulfilled on {subject} \"{name}\": {why}");
+        Self { code: 409, reason: "Conflict", message, details: Some(Value::Object(details(kind, name, kind.name()))) }
+    }
+
+    /// A PUT that does not say which version it replaces.
+    pub(super) fn unversioned(kind: Kind, name: &str) -> Self {
+        let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+        let mut status = Self::invalid(kind, name, std::slice::from_ref(&cause));
+        status.message = format!("{} \"{name}\" is invalid: {}: {}", resource(kind), cause.field, cause.message);
+        if let Some(details) = &mut status.details {
+            details["kind"] = json!(kind.plural());
+        }
+        status
+    }
+
+    /// A new object that claims to have a version.
+    pub(super) fn versioned() -> Self {
+        let message = "resourceVersion should not be set on objects to be created".to_owned();
+        Self { code: 500, reason: "", message, details: None }
     }
 
     pub(super) fn modified(kind: Kind, name: &str) -> Self {
@@ -209,8 +269,11 @@ impl Status {
     pub(super) fn body(&self) -> Value {
         let mut body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            body["reason"] = json!(self.reason);
+        }
         if let Some(details) = &self.details {
             body["details"] = details.clone();
         }

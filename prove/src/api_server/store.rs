@@ -114,7 +114,7 @@ pub struct Snapshot {
 }
 
 /// All objects.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Store {
     objects: Objects,
     log: Vec<Record>,
@@ -122,6 +122,13 @@ pub(super) struct Store {
     compacted: u64,
     restores: u64,
     drawn: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        // etcd's first revision.
+        Self { objects: Objects::new(), log: Vec::new(), revision: 1, compacted: 0, restores: 0, drawn: 0 }
+    }
 }
 
 impl Store {

@@ -54,7 +54,7 @@ async fn a_deployment_is_made_watched_patched_and_deleted() {
         .await
         .unwrap();
     assert_eq!(made.spec.as_ref().unwrap().replicas, Some(1));
-    assert_eq!((made.metadata.generation, made.resource_version().as_deref()), (Some(1), Some("1")));
+    assert_eq!((made.metadata.generation, made.resource_version().as_deref()), (Some(1), Some("2")));
     let events = api.watch(&WatchParams::default(), "0").await.unwrap();
     let change = json!({"spec": {"replicas": 3}});
     let patched = api.patch("gate", &PatchParams::default(), &Patch::Merge(&change)).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_deployment_is_made_watched_patched_and_deleted() {
     let told: Vec<_> = events.take(3).map(|event| word(&event.unwrap())).collect().await;
     assert_eq!(told, ["ADDED", "MODIFIED", "DELETED"]);
     assert_eq!(api.get_opt("gate").await.unwrap(), None);
-    assert_eq!(server.revision(), 3);
+    assert_eq!(server.revision(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,7 +86,7 @@ async fn a_secret_is_patched_under_its_version_and_refused_under_another() {
         panic!("patched under a wrong version");
     };
     assert_eq!((refused.code, refused.reason.as_str()), (422, "Invalid"));
-    let patched = api.patch("keys", &PatchParams::default(), &patch("1")).await.unwrap();
+    let patched = api.patch("keys", &PatchParams::default(), &patch("2")).await.unwrap();
     assert_eq!(patched.data.unwrap().len(), 2);
     let Err(kube::Error::Api(refused)) = api.create(&PostParams::default(), &secret).await else {
         panic!("created twice");
@@ -134,9 +134,9 @@ fn a_lagging_list_and_a_restore_show_the_past() {
     let then = server.snapshot();
     server.create("user", map("two")).unwrap();
     server.delete(Kind::ConfigMap, "market", "one").unwrap();
-    assert_eq!(server.events_since(1).len(), 2);
+    assert_eq!(server.events_since(2).len(), 2);
     server.restore(&then);
     let names: Vec<_> =
         server.list(Kind::ConfigMap).iter().map(|map| map["metadata"]["name"].clone()).collect();
-    assert_eq!((names, server.revision()), (vec![json!("one")], 1));
+    assert_eq!((names, server.revision()), (vec![json!("one")], 2));
 }

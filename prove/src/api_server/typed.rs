@@ -146,11 +146,26 @@ fn compare_lists(
         }
         seen.push(element);
         let (before, after) = (of(&old, element), of(&new, element));
-        let below = if before.len() <= 1 && after.len() <= 1 {
-            compare(shape, before.first(), after.first())
-        } else {
-            let some = |items: Vec<Value>| (!items.is_empty()).then(|| Value::Array(items));
-            Difference::leaf(some(before).as_ref(), some(after).as_ref())
+        // Entries that are there more than once are one marker, and nothing below it.
+        let below = match (&before[..], &after[..]) {
+            ([] | [_], [] | [_]) => compare(shape, before.first(), after.first()),
+            ([_, _, ..], [_, _, ..]) => {
+                let mut below = Difference::default();
+                below.modified.member = before != after;
+                below
+            }
+            ([_, _, ..], _) => {
+                let mut below =
+                    after.first().map_or_else(Difference::default, |one| compare(shape, None, Some(one)));
+                below.removed.member = true;
+                below
+            }
+            (_, _) => {
+                let mut below =
+                    before.first().map_or_else(Difference::default, |one| compare(shape, Some(one), None));
+                below.added.member = true;
+                below
+            }
         };
         difference.put(element, below);
     }

@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use futures::{Stream, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     normal,
     request::Listing,
     status::Status,
-    store::{Change, Form, Record, Store},
+    store::{Change, Form, Record, Store, Stored},
 };
 
 /// How often an idle watch says how far it is.
@@ -190,6 +190,15 @@ impl Watch {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        line(lines, word, record.after.bytes(form(&self.listing)));
+        let form = form(&self.listing);
+        match (&record.before, word) {
+            // What no longer matches is shown as it was when it did.
+            (Some(before), "DELETED") if event.change != Change::Deleted => {
+                let mut object = Value::clone(&before.object);
+                object["metadata"]["resourceVersion"] = json!(event.revision.to_string());
+                line(lines, word, Stored::new(Arc::new(object)).bytes(form));
+            }
+            _ => line(lines, word, record.after.bytes(form)),
+        }
     }
 }

@@ -91,18 +91,6 @@ impl Writes<'_> {
             ));
         }
         object["metadata"]["namespace"] = json!(target.key.1);
-        if object["metadata"].get("resourceVersion").is_some_and(|version| version != "") {
-            return Err(Status {
-                code: 500,
-                reason: "InternalError",
-                message:
-                    "Internal error occurred: resourceVersion should not be set on objects to be created"
-                        .to_owned(),
-                details: Some(
-                    json!({"causes": [{"message": "resourceVersion should not be set on objects to be created"}]}),
-                ),
-            });
-        }
         self.insert(target, object, verb, true)
     }
 
@@ -119,16 +107,21 @@ impl Writes<'_> {
             let empty = normal::empty(kind);
             managed_fields::update(kind, &empty, &mut object, &target.manager(false), &self.time());
         }
-        admission::mutate(kind, &mut object, self.store);
+        admission::mutate(kind, &mut object);
         let uid = uid(self.store.draw());
         self.name(&mut object);
         object["metadata"]["uid"] = json!(uid);
         object["metadata"]["creationTimestamp"] = json!(self.time());
+        let versioned =
+            object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty());
         strategy::for_create(kind, &mut object, self.store);
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let causes = validation::created(kind, &object);
         if !causes.is_empty() {
             return Err(Status::invalid(kind, &name, &causes));
+        }
+        if versioned && verb == "create" {
+            return Err(Status::versioned());
         }
         let key = key_of(kind, &object);
         if self.store.get(&key).is_some() {
@@ -190,16 +183,9 @@ impl Writes<'_> {
             }
             return self.insert(target, object, verb, true);
         };
-        let given = object["metadata"].get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
+        let given = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         if given.is_empty() && !strategy::allows_unconditional(kind) {
-            let zero = json!(0);
-            let cause = super::status::Cause::invalid(
-                "metadata.resourceVersion",
-                &zero,
-                "must be specified for an update",
-            );
-            let cause = super::status::Cause { message: cause.message.replace(": 0:", ": 0x0:"), ..cause };
-            return Err(Status::invalid(kind, target.name(), &[cause]));
+            return Err(Status::unversioned(kind, target.name()));
         }
         self.overwrite(target, &live, object, verb, true)
     }
@@ -338,6 +324,7 @@ impl Writes<'_> {
         if !causes.is_empty() {
             return Err(Status::invalid(kind, target.name(), &causes));
         }
+        admission::check(kind, &live.object, &new)?;
         if !managed_fields::differ(&live.object, &new) {
             return Ok(Arc::clone(live));
         }
@@ -357,16 +344,20 @@ impl Writes<'_> {
         if let Some(uid) = &deletion.uid
             && *uid != text("uid")
         {
-            return Err(wrong_uid(target, uid, &text("uid")));
+            let why = format!(
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+                text("uid")
+            );
+            return Err(Status::unmet(kind, target.name(), &why));
         }
         if let Some(version) = &deletion.resource_version
             && *version != text("resourceVersion")
         {
             let why = format!(
-                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
                 text("resourceVersion")
             );
-            return Err(Status::conflict(kind, target.name(), &why));
+            return Err(Status::unmet(kind, target.name(), &why));
         }
         let mut new = Value::clone(&live.object);
         set_finalizers(kind, deletion.propagation.as_deref(), &mut new);
@@ -418,8 +409,16 @@ fn unreadable(kind: Kind, wrong: &normal::Unreadable) -> Status {
 }
 
 fn wrong_uid(target: &Target, given: &str, found: &str) -> Status {
-    let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {found}");
-    Status::conflict(target.kind(), target.name(), &why)
+    let (kind, namespace, name) = &target.key;
+    let place = match (kind, kind.group()) {
+        (Kind::AuthService, group) => format!("{group}/{}", kind.plural()),
+        (Kind::Service, _) => "services/specs".to_owned(),
+        _ => kind.plural().to_owned(),
+    };
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{place}/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {given}, UID in object meta: {found}"
+    );
+    Status::conflict(*kind, name, &why)
 }
 
 fn finalizers(object: &Value) -> impl Iterator<Item = &str> {

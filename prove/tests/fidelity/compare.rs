@@ -101,7 +101,7 @@ impl Names {
 
     fn versions_in(&mut self, text: String) -> String {
         let mut text = text;
-        for word in ["ResourceVersion in precondition: ", "ResourceVersion in object meta: ", "resource version: ", "current: "] {
+        for word in ["ResourceVersion in the precondition (", "ResourceVersion in record (", "resource version: ", "current: "] {
             if let Some(at) = text.find(word) {
                 let start = at + word.len();
                 let digits: String = text[start..].chars().take_while(char::is_ascii_digit).collect();
@@ -116,7 +116,8 @@ impl Names {
 }
 
 fn named(word: &str, names: &mut BTreeMap<String, usize>, text: &str) -> String {
-    if text.is_empty() || text.starts_with("1234567") || text.starts_with("8765432") || text.starts_with("1111") || text.starts_with("2222") {
+    let ours = ["12345678-0000", "87654321-0000", "11111111-0000", "22222222-0000"];
+    if text.is_empty() || ours.iter().any(|own| text.starts_with(own)) {
         return text.to_owned();
     }
     let next = names.len();

@@ -169,7 +169,15 @@ impl Writer {
             json_patch::merge(&mut object, &edit);
         }
         object["metadata"]["labels"]["sequence"] = json!(self.label);
+        self.place(&mut object);
         object
+    }
+
+    /// An Event says in which namespace its object is.
+    fn place(&mut self, object: &mut Value) {
+        if self.kind == Kind::Event && self.chance(95) {
+            object["regarding"]["namespace"] = json!(self.namespace);
+        }
     }
 
     fn edit(&mut self) -> Value {
@@ -210,6 +218,12 @@ impl Writer {
         object["kind"] = json!(self.kind.name());
         object["metadata"]["name"] = json!(format!("{}-last", self.name));
         object["metadata"]["labels"]["sequence"] = json!(self.label);
+        if self.kind == Kind::Event {
+            object["regarding"]["namespace"] = json!(self.namespace);
+        }
+        if self.kind == Kind::Event {
+            object["regarding"]["namespace"] = json!(self.namespace);
+        }
         self.ask("POST", self.collection.clone(), PLAIN, object)
     }
 
@@ -220,7 +234,7 @@ impl Writer {
 
     fn list(&mut self) -> Step {
         let accept = if self.chance(40) { PARTIAL_LIST } else { PLAIN };
-        let more = self.one(&["", "", "&limit=1", "&resourceVersion=0", "&resourceVersion=@version", "&fieldSelector=metadata.name%3D@name"]);
+        let more = self.one(&["", "", "&limit=100", "&resourceVersion=0", "&resourceVersion=@version", "&fieldSelector=metadata.name%3D@name"]);
         let more = more.replace("@name", &self.name);
         let path = format!("{}?labelSelector=sequence%3D{}{more}", self.collection, self.label);
         Step::Ask(Request { method: "GET", path, content_type: PLAIN, accept, body: Value::Null })
