@@ -45,7 +45,8 @@ async fn the_model_answers_as_the_api_server_does() -> anyhow::Result<()> {
     let full = std::env::var_os("TEST_FULL").is_some();
     let count = number("TEST_SEQUENCES").unwrap_or(if full { 20_000 } else { 2_000 });
     let only = number("TEST_SEQUENCE");
-    let first = only.or_else(|| number("TEST_SEED")).unwrap_or_else(|| u64::from(rand::random::<u16>()) * 1_000_000);
+    let first =
+        only.or_else(|| number("TEST_SEED")).unwrap_or_else(|| u64::from(rand::random::<u16>()) * 1_000_000);
     let count = if only.is_some() { 1 } else { count };
     println!("sequences {first} to {}", first + count - 1);
     let run = format!("fidelity-{:08x}", rand::random::<u32>());
@@ -62,7 +63,12 @@ async fn the_model_answers_as_the_api_server_does() -> anyhow::Result<()> {
                     let steps = replay(client, number, &namespace, only.is_some(), found).await;
                     match steps {
                         Ok(steps) => *asked.lock().unwrap() += steps,
-                        Err(error) => note(found, format!("broken: {error:#}").chars().take(300).collect(), number, String::new()),
+                        Err(error) => note(
+                            found,
+                            format!("broken: {error:#}").chars().take(300).collect(),
+                            number,
+                            String::new(),
+                        ),
                     }
                 }
             }
@@ -121,8 +127,18 @@ async fn replay(
             println!("  model {one}\n  real  {other}");
         }
         let kind = sequence.kind.name();
-        let place = if to_model.path.contains("/status") { "/status" } else if to_model.path.contains("/scale") { "/scale" } else { "" };
-        let word = format!("{kind}{place} {} {}", to_model.method, to_model.content_type.split('/').next_back().unwrap_or_default());
+        let place = if to_model.path.contains("/status") {
+            "/status"
+        } else if to_model.path.contains("/scale") {
+            "/scale"
+        } else {
+            ""
+        };
+        let word = format!(
+            "{kind}{place} {} {}",
+            to_model.method,
+            to_model.content_type.split('/').next_back().unwrap_or_default()
+        );
         let all = differences(&one, &other);
         // What follows a different decision says nothing new.
         let decided = all.iter().find(|(at, ..)| at == ".code");
@@ -130,7 +146,13 @@ async fn replay(
         for (at, one, other) in told {
             let words = all.iter().find(|(at, ..)| decided.is_some() && at.ends_with("message"));
             let words = words.map_or(String::new(), |(_, one, other)| format!("; {one} / {other}"));
-            let example = format!("model {} real {}{words} at {} {}", short(one), short(other), to_model.path, short(&to_model.body));
+            let example = format!(
+                "model {} real {}{words} at {} {}",
+                short(one),
+                short(other),
+                to_model.path,
+                short(&to_model.body)
+            );
             note(found, format!("{word} {at}"), number, example);
         }
         if !all.is_empty() {
@@ -139,10 +161,17 @@ async fn replay(
     }
     for (request, mut of_model, mut of_real) in watches {
         let (one, other) = (until_last(&mut of_model).await?, until_last(&mut of_real).await?);
-        let normal = |names: &mut Names, events: Vec<Value>| -> Value { events.iter().map(|event| names.normal(event)).collect() };
+        let normal = |names: &mut Names, events: Vec<Value>| -> Value {
+            events.iter().map(|event| names.normal(event)).collect()
+        };
         let (one, other) = (normal(&mut model_names, one), normal(&mut real_names, other));
         for (at, one, other) in differences(&one, &other) {
-            note(found, format!("{} watch {at}", sequence.kind.name()), number, format!("model {} real {} at {}", short(&one), short(&other), request.path));
+            note(
+                found,
+                format!("{} watch {at}", sequence.kind.name()),
+                number,
+                format!("model {} real {} at {}", short(&one), short(&other), request.path),
+            );
         }
     }
     Ok(sequence.steps.len())

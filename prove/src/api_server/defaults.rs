@@ -196,6 +196,14 @@ fn pod_object(root: &mut Object) {
     within(root, "spec", |spec| {
         pod(spec);
         set(spec, "enableServiceLinks", json!(true));
+        if spec.get("hostNetwork") == Some(&json!(true)) {
+            each(spec, "containers", |container| {
+                each(container, "ports", |port| {
+                    let own = port.get("containerPort").cloned().unwrap_or_default();
+                    set(port, "hostPort", own);
+                });
+            });
+        }
     });
     within(root, "status", |status| set(status, "phase", json!("Pending")));
 }

@@ -181,6 +181,9 @@ pub(super) fn update(kind: Kind, live: &Value, new: &mut Value, manager: &Manage
             entries.is_empty()
                 || matches!(&entries[..], [only] if only.as_object().is_some_and(serde_json::Map::is_empty))
         });
+        // Custom resources cannot tell an empty list from none.
+        let reset = reset
+            && !(kind == Kind::AuthService && given.and_then(Value::as_array).is_some_and(Vec::is_empty));
         let given = Managers::of(new);
         if reset {
             Managers::default()
@@ -336,18 +339,47 @@ fn attach(object: &mut Value, entries: Option<Value>) {
     }
 }
 
+/// Brings the `managedFields` up to date after a write of replicas alone, whose account is kept in terms
+/// of a `Scale`. On the way there and back every update entry loses its hold on the replicas to an
+/// entry of its own, which has no time.
+pub(super) fn scaled(kind: Kind, live: &Value, new: &mut Value, manager: &Manager) {
+    let path = Fields::path(&["spec", "replicas"]);
+    let mut managers = Managers::of(live);
+    let owns = |entry: &Entry| !entry.fields.intersection(&path).is_empty();
+    let mut owners: Vec<Manager> =
+        managers.0.iter().filter(|entry| owns(entry)).map(|entry| entry.manager.clone()).collect();
+    if live["spec"]["replicas"] != new["spec"]["replicas"] && !owners.is_empty() {
+        owners = vec![manager.clone()];
+    }
+    for entry in managers.0.iter_mut().filter(|entry| owns(entry)) {
+        match owners.iter().position(|owner| *owner == entry.manager && owner.applies) {
+            Some(kept) => drop(owners.remove(kept)),
+            None => entry.fields.subtract(&path),
+        }
+    }
+    managers.0.retain(|entry| !entry.fields.is_empty());
+    managers.0.extend(owners.into_iter().map(|manager| Entry {
+        manager,
+        time: String::new(),
+        fields: path.clone(),
+    }));
+    strip(new);
+    attach(new, managers.encode(kind));
+}
+
 /// Whether two objects differ in more than the times of `managedFields`.
 pub(super) fn differ(one: &Value, other: &Value) -> bool {
     if one == other {
         return false;
     }
     let entries = |object: &Value| {
-        let mut managers = Managers::of(object);
-        managers.0.iter_mut().for_each(|entry| entry.time.clear());
-        managers.0.sort_by_key(|entry| {
-            (entry.manager.name.clone(), entry.manager.applies, entry.manager.subresource.clone())
-        });
-        managers
+        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let mut entries = entries.cloned().unwrap_or_default();
+        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+            entry.remove("time");
+        }
+        entries.sort_by_key(Value::to_string);
+        entries
     };
     stripped(one) != stripped(other) || entries(one) != entries(other)
 }

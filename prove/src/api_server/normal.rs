@@ -25,7 +25,7 @@ pub(super) fn object(kind: Kind, mut written: Value) -> Result<Value, Unreadable
         object.insert("apiVersion".to_owned(), json!(kind.api_version()));
         object.insert("kind".to_owned(), json!(kind.name()));
     }
-    let mut read = value(schema::of(kind), written, &mut String::new())?;
+    let mut read = value(schema::of(kind), written, true, &mut String::new())?;
     if kind == Kind::Secret {
         encode_texts(&mut read);
     }
@@ -50,10 +50,12 @@ pub(super) fn empty(kind: Kind) -> Value {
     object(kind, json!({})).unwrap_or_default()
 }
 
-fn value(shape: &Shape, written: Value, path: &mut String) -> Result<Value, Unreadable> {
+/// What is not `typed` keeps what does not fit, for the schema to refuse it.
+fn value(shape: &Shape, written: Value, typed: bool, path: &mut String) -> Result<Value, Unreadable> {
     match (shape, written) {
         (_, Value::Null) => Ok(Value::Null),
-        (Shape::Scalar(kind), written) => scalar(*kind, written, path),
+        (Shape::Scalar(kind), written) if typed => scalar(*kind, written, path),
+        (Shape::Scalar(_), written) => Ok(written),
         (Shape::Struct(shape), Value::Object(mut written)) => {
             let mut read = Map::new();
             for (name, field) in &shape.fields {
@@ -68,7 +70,7 @@ fn value(shape: &Shape, written: Value, path: &mut String) -> Result<Value, Unre
                     (given, _) => given,
                 };
                 if let Some(given) = given {
-                    let given = value(&field.shape, given, path)?;
+                    let given = value(&field.shape, given, shape.typed, path)?;
                     // An empty list of managers asks to forget them.
                     let dropped = name != "managedFields"
                         && shape.typed
@@ -88,7 +90,7 @@ fn value(shape: &Shape, written: Value, path: &mut String) -> Result<Value, Unre
                 let length = path.len();
                 path.push('.');
                 path.push_str(&name);
-                let mut given = value(shape, written, path)?;
+                let mut given = value(shape, written, typed, path)?;
                 if given.is_null() && matches!(**shape, Shape::Scalar(Scalar::String | Scalar::Bytes)) {
                     given = json!("");
                 }
@@ -99,9 +101,10 @@ fn value(shape: &Shape, written: Value, path: &mut String) -> Result<Value, Unre
         }
         (Shape::List { item, .. }, Value::Array(written)) => written
             .into_iter()
-            .map(|written| value(item, written, path))
+            .map(|written| value(item, written, typed, path))
             .collect::<Result<_, _>>()
             .map(Value::Array),
+        (_, written) if !typed => Ok(written),
         (_, written) => Err(Unreadable { path: path.clone(), found: kind_of(&written) }),
     }
 }

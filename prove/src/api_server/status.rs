@@ -61,7 +61,8 @@ impl Cause {
     }
 
     pub(super) fn type_invalid(field: &str, found: &str, wanted: &str) -> Self {
-        let words = format!("Invalid value: \"{found}\": {field} in body must be of type {wanted}: \"{found}\"");
+        let words =
+            format!("Invalid value: \"{found}\": {field} in body must be of type {wanted}: \"{found}\"");
         Self::new("FieldValueTypeInvalid", words, field)
     }
 
@@ -113,12 +114,23 @@ fn resource(kind: Kind) -> String {
     }
 }
 
+/// `Deployment.apps`, as messages name a kind of which an object is wrong. Events are known there by the
+/// group they first had.
+fn subject(kind: Kind) -> String {
+    match kind.group() {
+        _ if kind == Kind::Event => kind.name().to_owned(),
+        "" => kind.name().to_owned(),
+        group => format!("{}.{group}", kind.name()),
+    }
+}
+
 fn details(kind: Kind, name: &str, word: &str) -> Map<String, Value> {
     let mut details = Map::new();
     if !name.is_empty() {
         details.insert("name".to_owned(), json!(name));
     }
-    if !kind.group().is_empty() {
+    let legacy = kind == Kind::Event && word == kind.name();
+    if !kind.group().is_empty() && !legacy {
         details.insert("group".to_owned(), json!(kind.group()));
     }
     details.insert("kind".to_owned(), json!(word));
@@ -134,6 +146,25 @@ impl Status {
         Self::about(404, "NotFound", format!("{} \"{name}\" not found", resource(kind)), kind, name)
     }
 
+    /// The place is taken by an object that is being deleted.
+    pub(super) fn still_exists(kind: Kind, name: &str) -> Self {
+        let mut status = Self::already_exists(kind, name);
+        status.message.insert_str(0, "object is being deleted: ");
+        status
+    }
+
+    /// An apply that cannot be read.
+    pub(super) fn unreadable_apply(config: &Value, kind: Kind, why: &str) -> Self {
+        let text = |field: &str| config["metadata"][field].as_str().unwrap_or_default();
+        let (version, word) = (kind.api_version(), kind.name());
+        let message = format!(
+            "failed to create typed patch object ({}/{}; {version}, Kind={word}): {why}",
+            text("namespace"),
+            text("name"),
+        );
+        Self { code: 500, reason: "", message, details: None }
+    }
+
     pub(super) fn already_exists(kind: Kind, name: &str) -> Self {
         Self::about(409, "AlreadyExists", format!("{} \"{name}\" already exists", resource(kind)), kind, name)
     }
@@ -145,19 +176,22 @@ impl Status {
 
     /// What a deletion asks for is not what is there.
     pub(super) fn unmet(kind: Kind, name: &str, why: &str) -> Self {
-        let subject = match kind.group() {
-            "" => kind.name().to_owned(),
-            group => format!("{}.{group}", kind.name()),
-        };
+        let subject = subject(kind);
         let message = format!("Operation cannot be fulfilled on {subject} \"{name}\": {why}");
-        Self { code: 409, reason: "Conflict", message, details: Some(Value::Object(details(kind, name, kind.name()))) }
+        Self {
+            code: 409,
+            reason: "Conflict",
+            message,
+            details: Some(Value::Object(details(kind, name, kind.name()))),
+        }
     }
 
     /// A PUT that does not say which version it replaces.
     pub(super) fn unversioned(kind: Kind, name: &str) -> Self {
         let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
         let mut status = Self::invalid(kind, name, std::slice::from_ref(&cause));
-        status.message = format!("{} \"{name}\" is invalid: {}: {}", resource(kind), cause.field, cause.message);
+        status.message =
+            format!("{} \"{name}\" is invalid: {}: {}", resource(kind), cause.field, cause.message);
         if let Some(details) = &mut status.details {
             details["kind"] = json!(kind.plural());
         }
@@ -247,10 +281,7 @@ impl Status {
             [one] => one.clone(),
             all => format!("[{}]", all.join(", ")),
         };
-        let subject = match kind.group() {
-            "" => kind.name().to_owned(),
-            group => format!("{}.{group}", kind.name()),
-        };
+        let subject = subject(kind);
         let causes: Vec<Value> = causes
             .iter()
             .map(|cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field}))

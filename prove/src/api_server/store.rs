@@ -192,6 +192,14 @@ impl Store {
         self.log.push(Record { event, before, after: Arc::clone(after) });
     }
 
+    /// Whether nothing was written since an object was made.
+    pub(super) fn is_new(&self, stored: &Arc<Stored>) -> bool {
+        let version =
+            stored.object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+        let made = version.and_then(|version: u64| self.since(version - 1).first());
+        made.is_some_and(|record| record.event.change == Change::Added)
+    }
+
     /// The changes after a revision, in order.
     pub(super) fn since(&self, revision: u64) -> &[Record] {
         let start = self.log.partition_point(|record| record.event.revision <= revision);

@@ -163,7 +163,7 @@ fn give_addresses(object: &mut Value, live: Option<&Value>, store: &mut Store) {
     };
     if let Some(live) = live.map(|live| &live["spec"]) {
         let given = !unset(spec, "clusterIP") && spec["clusterIP"] != live["clusterIP"];
-        if given && spec.get("clusterIPs") == live.get("clusterIPs") {
+        if given && (unset(spec, "clusterIPs") || spec.get("clusterIPs") == live.get("clusterIPs")) {
             spec.insert("clusterIPs".to_owned(), json!([spec["clusterIP"]]));
         }
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     fields::Fields,
-    schema::{By, Field, Shape},
+    schema::{By, Field, Scalar, Shape},
 };
 
 /// What tells two objects apart.
@@ -275,6 +275,68 @@ fn merge_lists(shape: &Shape, by: &By, live: Option<&Value>, config: Option<&Val
         }
     }
     (!out.is_empty()).then_some(Value::Array(out))
+}
+
+/// Why an object cannot be applied; `None` for one that can.
+pub(super) fn misread(shape: &Shape, config: &Value) -> Option<String> {
+    let mut faults = Vec::new();
+    collect_faults(shape, config, &mut String::new(), &mut faults);
+    match &faults[..] {
+        [] => None,
+        [one] => Some(one.clone()),
+        all => Some(format!("errors:\n  {}", all.join("\n  "))),
+    }
+}
+
+fn collect_faults(shape: &Shape, value: &Value, at: &mut String, faults: &mut Vec<String>) {
+    let length = at.len();
+    match (shape, value) {
+        (_, Value::Null) => {}
+        (Shape::Struct(_) | Shape::Map { .. }, Value::Object(object)) => {
+            for (name, value) in object {
+                at.push('.');
+                at.push_str(name);
+                match below(shape, name) {
+                    Some(shape) => collect_faults(shape, value, at, faults),
+                    None => faults.push(format!("{at}: field not declared in schema")),
+                }
+                at.truncate(length);
+            }
+        }
+        (Shape::List { item, by }, Value::Array(items)) => {
+            let mut seen = Vec::new();
+            for entry in items {
+                let Some(element) = element(entry, item, by) else { continue };
+                let shown = super::fields::shown(&element);
+                if seen.contains(&element) {
+                    let keys = shown.trim_start_matches('[').trim_end_matches(']').trim_start_matches('=');
+                    let shown = if *by == By::Value { keys.to_owned() } else { shown.clone() };
+                    faults.push(format!("{at}: duplicate entries for key {shown}"));
+                }
+                at.push_str(&shown);
+                collect_faults(item, entry, at, faults);
+                at.truncate(length);
+                seen.push(element);
+            }
+        }
+        (Shape::Scalar(kind), value) => {
+            if let Some(why) = misfit(*kind, value) {
+                faults.push(format!("{at}: {why}"));
+            }
+        }
+        (Shape::List { .. }, value) => faults.push(format!("{at}: expected list, got {value}")),
+        (_, value) => faults.push(format!("{at}: expected map, got {value}")),
+    }
+}
+
+fn misfit(kind: Scalar, value: &Value) -> Option<String> {
+    let (fits, wanted) = match kind {
+        Scalar::String | Scalar::Bytes | Scalar::Time | Scalar::MicroTime => (value.is_string(), "string"),
+        Scalar::Integer | Scalar::Number => (value.is_number(), "numeric (int or float)"),
+        Scalar::Boolean => (value.is_boolean(), "boolean"),
+        Scalar::Quantity | Scalar::IntOrString | Scalar::Any => return None,
+    };
+    (!fits).then(|| format!("expected {wanted}, got {value}"))
 }
 
 /// `value` without the fields of a set; null when nothing is left.

@@ -11,10 +11,10 @@ use super::{
     managed_fields::{self, Manager},
     normal,
     patch::Patch,
-    scale,
+    scale, schema,
     status::Status,
     store::{Caller, Key, Store, Stored, key_of},
-    strategy, validation,
+    strategy, typed, validation,
 };
 
 /// Who writes what.
@@ -124,8 +124,10 @@ impl Writes<'_> {
             return Err(Status::versioned());
         }
         let key = key_of(kind, &object);
-        if self.store.get(&key).is_some() {
-            return Err(Status::already_exists(kind, &name));
+        if let Some(taken) = self.store.get(&key) {
+            let deleted = taken.object["metadata"].get("deletionTimestamp").is_some();
+            let status = if deleted { Status::still_exists } else { Status::already_exists };
+            return Err(status(kind, &name));
         }
         Ok(self.store.put(key, object, target.caller(verb)))
     }
@@ -220,8 +222,9 @@ impl Writes<'_> {
     ) -> Result<Arc<Stored>, Status> {
         let live = self.live(target)?;
         let scale = change(&scale::of(&live.object))?;
-        let object = read(target.kind(), scale::onto(&live.object, &scale))?;
-        self.overwrite(target, &live, object, "patch", true)
+        let mut object = read(target.kind(), scale::onto(&live.object, &scale))?;
+        managed_fields::scaled(target.kind(), &live.object, &mut object, &target.manager(false));
+        self.overwrite(target, &live, object, "patch", false)
     }
 
     /// A pod's node, once.
@@ -284,6 +287,9 @@ impl Writes<'_> {
         if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
         }
+        if let Some(why) = typed::misread(schema::of(target.kind()), &config) {
+            return Err(Status::unreadable_apply(&config, target.kind(), &why));
+        }
         let metadata = &mut config["metadata"];
         let name = metadata["name"].as_str().unwrap_or_default();
         if !name.is_empty() && name != target.name() {
@@ -319,18 +325,23 @@ impl Writes<'_> {
         if track {
             managed_fields::update(kind, &live.object, &mut new, &target.manager(false), &self.time());
         }
+        if kind == Kind::Pod && target.subresource.is_empty() {
+            admission::mutate(kind, &mut new);
+        }
         strategy::for_update(kind, &target.subresource, &live.object, &mut new, self.store);
         let causes = validation::updated(kind, &target.subresource, &live.object, &new);
         if !causes.is_empty() {
             return Err(Status::invalid(kind, target.name(), &causes));
         }
         admission::check(kind, &live.object, &new)?;
-        if !managed_fields::differ(&live.object, &new) {
+        // The first write to a claim is stored in any case, as if something changed.
+        let settles = kind == Kind::PersistentVolumeClaim && self.store.is_new(live);
+        if !managed_fields::differ(&live.object, &new) && !settles {
             return Ok(Arc::clone(live));
         }
         if ends(&new) {
-            let gone = self.store.take(&target.key, Some(new), target.caller(verb));
-            return Ok(gone.unwrap_or_else(|| Arc::clone(live)));
+            self.store.take(&target.key, Some(new.clone()), target.caller(verb));
+            return Ok(Arc::new(Stored::new(Arc::new(new))));
         }
         Ok(self.store.put(target.key.clone(), new, target.caller(verb)))
     }
@@ -364,8 +375,11 @@ impl Writes<'_> {
         let grace = grace(kind, &live.object, deletion);
         let pending = finalizers(&new).next().is_some();
         if !pending && grace == 0 {
-            let gone = self.store.take(&target.key, None, target.caller("delete"));
-            return Ok(Deleted::Gone(gone.unwrap_or(live)));
+            if kind == Kind::Pod {
+                self.mark(&mut new, grace);
+            }
+            self.store.take(&target.key, Some(new.clone()), target.caller("delete"));
+            return Ok(Deleted::Gone(Arc::new(Stored::new(Arc::new(new)))));
         }
         self.mark(&mut new, grace);
         if new == *live.object {
@@ -435,6 +449,10 @@ fn ends(object: &Value) -> bool {
 
 /// Foreground and orphaning deletions wait for the garbage collector.
 fn set_finalizers(kind: Kind, propagation: Option<&str>, object: &mut Value) {
+    // The garbage collector knows nothing of Events.
+    if kind == Kind::Event {
+        return;
+    }
     let propagation = propagation.map_or_else(|| default_propagation(kind, object), Some);
     let Some(propagation) = propagation else { return };
     let wanted = match propagation {

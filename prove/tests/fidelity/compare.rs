@@ -20,7 +20,9 @@ impl Names {
         if value.get("items").is_some() {
             value["metadata"]["resourceVersion"] = json!("");
         }
-        self.value("", &value)
+        let mut normal = self.value("", &value);
+        without_dumps(&mut normal);
+        normal
     }
 
     fn value(&mut self, field: &str, value: &Value) -> Value {
@@ -101,7 +103,12 @@ impl Names {
 
     fn versions_in(&mut self, text: String) -> String {
         let mut text = text;
-        for word in ["ResourceVersion in the precondition (", "ResourceVersion in record (", "resource version: ", "current: "] {
+        for word in [
+            "ResourceVersion in the precondition (",
+            "ResourceVersion in record (",
+            "resource version: ",
+            "current: ",
+        ] {
             if let Some(at) = text.find(word) {
                 let start = at + word.len();
                 let digits: String = text[start..].chars().take_while(char::is_ascii_digit).collect();
@@ -112,6 +119,28 @@ impl Names {
             }
         }
         text
+    }
+}
+
+/// Go's dumps of values are cut out of messages, and causes are sorted: those of a definition come in
+/// the random order of Go's maps. A message that joins several of them says nothing more.
+fn without_dumps(answer: &mut Value) {
+    let Some(causes) = answer.pointer_mut("/details/causes").and_then(Value::as_array_mut) else { return };
+    for cause in causes.iter_mut() {
+        let message = cause["message"].as_str().unwrap_or_default();
+        let message = message.split("\n@@").next().unwrap_or_default();
+        let start = ["Invalid value: {", "Invalid value: [", "Duplicate value: {\"Name"];
+        let dumped = start.iter().find(|start| message.starts_with(**start));
+        let words =
+            dumped.and_then(|_| message.rsplit_once(['}', ']'])).map(|(_, words)| format!("(a dump){words}"));
+        let message = words.unwrap_or_else(|| message.to_owned());
+        cause["message"] = json!(message);
+    }
+    causes.sort_by_key(Value::to_string);
+    let dumps =
+        causes.iter().any(|cause| cause["message"].as_str().is_some_and(|text| text.starts_with("(a dump)")));
+    if causes.len() > 1 || dumps || answer["message"].as_str().is_some_and(|text| text.contains("\n@@")) {
+        answer["message"] = json!("(as the causes say)");
     }
 }
 

@@ -42,7 +42,9 @@ pub fn base(kind: Kind) -> Value {
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
             "template": template(),
         }}),
-        Kind::ReplicaSet => json!({"spec": {"selector": {"matchLabels": {"app": "gate"}}, "template": template()}}),
+        Kind::ReplicaSet => {
+            json!({"spec": {"selector": {"matchLabels": {"app": "gate"}}, "template": template()}})
+        }
         Kind::StatefulSet => json!({"spec": {
             "replicas": 1, "serviceName": "gate-mysql", "podManagementPolicy": "Parallel",
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
@@ -84,7 +86,9 @@ pub fn base(kind: Kind) -> Value {
 /// A part of an object, as somebody applies it beside its owner.
 pub fn part(kind: Kind) -> Value {
     match kind {
-        Kind::Deployment | Kind::StatefulSet | Kind::AuthService => json!({"metadata": {}, "spec": {"replicas": 3}}),
+        Kind::Deployment | Kind::StatefulSet | Kind::AuthService => {
+            json!({"metadata": {}, "spec": {"replicas": 3}})
+        }
         Kind::Secret => json!({"metadata": {}, "data": {"two": "Mg=="}}),
         Kind::ConfigMap => json!({"metadata": {}, "data": {"two": "2"}}),
         Kind::Lease => json!({"metadata": {}, "spec": {"holderIdentity": "two"}}),
@@ -129,9 +133,13 @@ fn template_edits() -> Vec<Value> {
         in_container(json!({"image": "registry.test/server"})),
         in_container(json!({"image": null})),
         in_container(json!({"env": [{"name": "TWO", "value": "3"}]})),
-        in_container(json!({"env": [{"name": "TWO", "value": "2"}, {"name": "ONE", "value": "1"}, {"name": "NEW", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]})),
+        in_container(
+            json!({"env": [{"name": "TWO", "value": "2"}, {"name": "ONE", "value": "1"}, {"name": "NEW", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
+        ),
         in_container(json!({"env": []})),
-        in_container(json!({"ports": [{"containerPort": 5000, "name": "http"}, {"containerPort": 5001, "name": "admin", "protocol": "TCP"}]})),
+        in_container(
+            json!({"ports": [{"containerPort": 5000, "name": "http"}, {"containerPort": 5001, "name": "admin", "protocol": "TCP"}]}),
+        ),
         in_container(json!({"resources": {"limits": {"cpu": 1, "memory": "1024Mi"}}})),
         in_container(json!({"resources": null})),
         in_container(json!({"readinessProbe": {"exec": {"command": ["true"]}}})),
@@ -314,7 +322,9 @@ pub fn status_edits(kind: Kind) -> Vec<Value> {
             json!({"status": {"readyReplicas": 0, "unavailableReplicas": 2, "replicas": 2}}),
             json!({"status": {"conditions": [{"type": "Available", "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2026-01-02T03:04:05Z", "lastUpdateTime": "2026-01-02T03:04:05Z"}]}}),
         ],
-        Kind::StatefulSet => vec![json!({"status": {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "availableReplicas": 1}})],
+        Kind::StatefulSet => vec![
+            json!({"status": {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "availableReplicas": 1}}),
+        ],
         Kind::ReplicaSet => vec![json!({"status": {"replicas": 1, "readyReplicas": 1}})],
         Kind::PersistentVolumeClaim => vec![
             json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]}}),
@@ -324,8 +334,15 @@ pub fn status_edits(kind: Kind) -> Vec<Value> {
             json!({"status": {"phase": "Running", "podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}], "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"}]}}),
             json!({"status": {"phase": "Succeeded", "containerStatuses": [{"name": "server", "image": "i", "imageID": "", "restartCount": 0, "ready": false, "state": {"terminated": {"exitCode": 0, "reason": "Completed", "message": "{}"}}}]}}),
         ],
-        Kind::PodDisruptionBudget => vec![json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}})],
-        Kind::Service | Kind::HorizontalPodAutoscaler | Kind::Secret | Kind::ConfigMap | Kind::Lease | Kind::Event => Vec::new(),
+        Kind::PodDisruptionBudget => vec![
+            json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}}),
+        ],
+        Kind::Service
+        | Kind::HorizontalPodAutoscaler
+        | Kind::Secret
+        | Kind::ConfigMap
+        | Kind::Lease
+        | Kind::Event => Vec::new(),
     }
 }
 
@@ -338,8 +355,7 @@ pub fn operations(kind: Kind) -> Vec<Value> {
         json!({"op": "remove", "path": "/metadata/ownerReferences"}),
         json!({"op": "replace", "path": "/metadata/finalizers", "value": []}),
         json!({"op": "replace", "path": "/metadata/managedFields", "value": [{}]}),
-        json!({"op": "remove", "path": "/metadata/managedFields/0"}),
-        json!({"op": "replace", "path": "/metadata/managedFields/0/operation", "value": "Apply"}),
+        json!({"op": "replace", "path": "/metadata/managedFields", "value": []}),
         json!({"op": "test", "path": "/metadata/labels/app", "value": "gate"}),
     ];
     all.extend(match kind {

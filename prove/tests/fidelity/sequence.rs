@@ -193,7 +193,8 @@ impl Writer {
     fn create(&mut self) -> Step {
         let mut object = self.object();
         if self.chance(5) {
-            object["metadata"]["name"] = self.one(&[json!(""), json!("Wrong_Name"), json!("a..b"), json!("1st")]);
+            object["metadata"]["name"] =
+                self.one(&[json!(""), json!("Wrong_Name"), json!("a..b"), json!("1st")]);
         }
         if self.chance(3) {
             object["metadata"]["resourceVersion"] = json!("1");
@@ -229,12 +230,25 @@ impl Writer {
 
     fn get(&mut self) -> Step {
         let accept = if self.chance(30) { PARTIAL } else { PLAIN };
-        Step::Ask(Request { method: "GET", path: self.path(), content_type: PLAIN, accept, body: Value::Null })
+        Step::Ask(Request {
+            method: "GET",
+            path: self.path(),
+            content_type: PLAIN,
+            accept,
+            body: Value::Null,
+        })
     }
 
     fn list(&mut self) -> Step {
         let accept = if self.chance(40) { PARTIAL_LIST } else { PLAIN };
-        let more = self.one(&["", "", "&limit=100", "&resourceVersion=0", "&resourceVersion=@version", "&fieldSelector=metadata.name%3D@name"]);
+        let more = self.one(&[
+            "",
+            "",
+            "&limit=100",
+            "&resourceVersion=0",
+            "&resourceVersion=@version",
+            "&fieldSelector=metadata.name%3D@name",
+        ]);
         let more = more.replace("@name", &self.name);
         let path = format!("{}?labelSelector=sequence%3D{}{more}", self.collection, self.label);
         Step::Ask(Request { method: "GET", path, content_type: PLAIN, accept, body: Value::Null })
@@ -242,7 +256,10 @@ impl Writer {
 
     fn watch(&mut self) -> Step {
         let accept = if self.chance(40) { PARTIAL } else { PLAIN };
-        let path = format!("{}?watch=true&labelSelector=sequence%3D{}&resourceVersion=0&allowWatchBookmarks=true&timeoutSeconds=290", self.collection, self.label);
+        let path = format!(
+            "{}?watch=true&labelSelector=sequence%3D{}&resourceVersion=0&allowWatchBookmarks=true&timeoutSeconds=290",
+            self.collection, self.label
+        );
         Step::Watch(Request { method: "GET", path, content_type: PLAIN, accept, body: Value::Null })
     }
 
@@ -278,8 +295,11 @@ impl Writer {
     fn json(&mut self) -> Step {
         let mut operations = Vec::new();
         match self.rng.random_range(0..10) {
-            0..5 => operations.push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": "@version"})),
-            5..7 => operations.push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": "@stale"})),
+            0..5 => operations
+                .push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": "@version"})),
+            5..7 => {
+                operations.push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": "@stale"}))
+            }
             _ => {}
         }
         for _ in 0..self.rng.random_range(1..3) {

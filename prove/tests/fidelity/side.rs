@@ -49,8 +49,8 @@ impl Side {
         let response = self.client.send(self.http(request)?).await?;
         let code = response.status().as_u16();
         let bytes = response.into_body().collect().await?.to_bytes();
-        let body = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|_error| json!(String::from_utf8_lossy(&bytes)));
+        let body =
+            serde_json::from_slice(&bytes).unwrap_or_else(|_error| json!(String::from_utf8_lossy(&bytes)));
         Ok(Answer { code, body })
     }
 
@@ -69,7 +69,9 @@ impl Side {
         let none = "87654321-0000-4000-8000-000000000000";
         let last = self.versions.last().map_or("1", String::as_str);
         let first = self.versions.first().map_or("1", String::as_str);
-        text.replace("@uid", self.uid.as_deref().unwrap_or(none)).replace("@version", last).replace("@stale", first)
+        text.replace("@uid", self.uid.as_deref().unwrap_or(none))
+            .replace("@version", last)
+            .replace("@stale", first)
     }
 
     /// The patch with which the operator hands its fields over.
@@ -94,7 +96,10 @@ impl Side {
     }
 
     /// The events of a watch.
-    pub async fn watch(&self, request: &Request) -> anyhow::Result<BoxStream<'static, anyhow::Result<Value>>> {
+    pub async fn watch(
+        &self,
+        request: &Request,
+    ) -> anyhow::Result<BoxStream<'static, anyhow::Result<Value>>> {
         let (head, body) = self.http(request)?.into_parts();
         let body = body.collect().await?.to_bytes().to_vec();
         let lines = self.client.request_stream(http::Request::from_parts(head, body)).await?.lines();
@@ -103,9 +108,7 @@ impl Side {
 }
 
 /// The events of a watch up to the object that ends it.
-pub async fn until_last(
-    watch: &mut BoxStream<'static, anyhow::Result<Value>>,
-) -> anyhow::Result<Vec<Value>> {
+pub async fn until_last(watch: &mut BoxStream<'static, anyhow::Result<Value>>) -> anyhow::Result<Vec<Value>> {
     let mut events = Vec::new();
     loop {
         let event = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;

@@ -7,7 +7,6 @@ use crate::api_server::{schema, status::Cause};
 
 /// Everything that is wrong: with the values, and, if those can be read, by the rules.
 pub(super) fn check(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause>) {
-    let own = causes.len();
     let definition = schema::definition();
     for part in ["spec", "status"] {
         if let Some(value) = object.get(part) {
@@ -21,8 +20,10 @@ pub(super) fn check(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause
             causes.push(Cause::invalid(field, &number.into(), "should be a non-negative integer"));
         }
     }
-    let blocks = |cause: &Cause| !matches!(cause.reason, "FieldValueInvalid" | "FieldValueDuplicate" | "FieldValueForbidden");
-    if causes[own..].iter().any(blocks) {
+    let blocks = |cause: &Cause| {
+        !matches!(cause.reason, "FieldValueInvalid" | "FieldValueDuplicate" | "FieldValueForbidden")
+    };
+    if causes.iter().any(blocks) {
         causes.push(Cause::unchecked());
     } else {
         walk(definition, object, live, "", causes);
@@ -110,11 +111,17 @@ fn bounds(schema: &Value, value: &Value, at: &str, causes: &mut Vec<Cause>) {
     let bound = |name: &str| schema[name].as_f64();
     if let Some(number) = value.as_f64() {
         if bound("minimum").is_some_and(|least| number < least) {
-            let why = format!("{at} in body should be greater than or equal to {}", schema["minimum"].as_f64().unwrap_or(0.0));
+            let why = format!(
+                "{at} in body should be greater than or equal to {}",
+                schema["minimum"].as_f64().unwrap_or(0.0)
+            );
             causes.push(Cause::invalid(at, value, &why));
         }
         if bound("maximum").is_some_and(|most| number > most) {
-            let why = format!("{at} in body should be less than or equal to {}", schema["maximum"].as_f64().unwrap_or(0.0));
+            let why = format!(
+                "{at} in body should be less than or equal to {}",
+                schema["maximum"].as_f64().unwrap_or(0.0)
+            );
             causes.push(Cause::invalid(at, value, &why));
         }
     }

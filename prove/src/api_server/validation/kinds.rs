@@ -78,7 +78,8 @@ pub(super) fn service(object: &Value, live: Option<&Value>, causes: &mut Vec<Cau
             causes.push(Cause::invalid(format!("{at}.port"), &port["port"], why));
         }
     }
-    let same = |one: &Value, other: &Value| one["port"] == other["port"] && one["protocol"] == other["protocol"];
+    let same =
+        |one: &Value, other: &Value| one["port"] == other["port"] && one["protocol"] == other["protocol"];
     for (index, port) in ports.iter().enumerate() {
         if ports.iter().take(index).any(|before| same(before, port)) {
             let shown = json!({"Name": "", "Protocol": port["protocol"], "AppProtocol": null, "Port": port["port"], "TargetPort": 0, "NodePort": 0});

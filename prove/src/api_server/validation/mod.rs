@@ -28,6 +28,10 @@ pub(super) fn created(kind: Kind, object: &Value) -> Vec<Cause> {
 pub(super) fn updated(kind: Kind, subresource: &str, live: &Value, new: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     metadata(live, new, &mut causes);
+    if kind == Kind::AuthService {
+        // A custom resource's metadata are looked at twice.
+        metadata(live, new, &mut causes);
+    }
     controllers(new, &mut causes);
     match (kind, subresource) {
         (Kind::AuthService, _) => definition::check(new, Some(live), &mut causes),

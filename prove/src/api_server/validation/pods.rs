@@ -31,7 +31,11 @@ fn deadline(spec: &Value, before: &Value, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid(FIELD, &after.into(), "must be less than or equal to previous value"));
         }
         (Some(_), None) => {
-            causes.push(Cause::invalid(FIELD, &Value::Null, "must not update from a positive integer to nil value"));
+            causes.push(Cause::invalid(
+                FIELD,
+                &Value::Null,
+                "must not update from a positive integer to nil value",
+            ));
         }
         _ => {}
     }
@@ -76,7 +80,9 @@ pub(super) fn spec(spec: &Value, claimed: &[&str], at: &str, causes: &mut Vec<Ca
 fn container(container: &Value, volumes: &[&str], at: &str, causes: &mut Vec<Cause>) {
     match text(&container["name"]) {
         "" => causes.push(Cause::required(format!("{at}.name"), "")),
-        name if !is_label(name) => causes.push(Cause::invalid(format!("{at}.name"), &container["name"], LABEL)),
+        name if !is_label(name) => {
+            causes.push(Cause::invalid(format!("{at}.name"), &container["name"], LABEL))
+        }
         _ => {}
     }
     if text(&container["image"]).is_empty() {

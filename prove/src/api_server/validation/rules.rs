@@ -37,23 +37,31 @@ const RULES: &[(&str, Check)] = &[
             }
         },
     ),
-    ("has(self.managed) != has(self.external)", |database, _| has(database, "/managed") != has(database, "/external")),
-    ("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')", |text, _| {
-        lasts(text, 1, 24 * 3600)
+    ("has(self.managed) != has(self.external)", |database, _| {
+        has(database, "/managed") != has(database, "/external")
     }),
-    ("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('5m')", |text, _| {
-        lasts(text, 1, 5 * 60)
-    }),
-    ("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1m') && duration(self) <= duration('8784h')", |text, _| {
-        lasts(text, 60, 8784 * 3600)
-    }),
+    (
+        "self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",
+        |text, _| lasts(text, 1, 24 * 3600),
+    ),
+    (
+        "self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('5m')",
+        |text, _| lasts(text, 1, 5 * 60),
+    ),
+    (
+        "self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1m') && duration(self) <= duration('8784h')",
+        |text, _| lasts(text, 60, 8784 * 3600),
+    ),
     ("isIP(self) || isCIDR(self)", |proxy, _| proxy.as_str().is_some_and(is_network)),
-    ("isURL(self) && url(self).getScheme() == 'http' && url(self).getHostname() != '' && !self.matches('[@?#]')", |url, _| {
-        let uri = url.as_str().filter(|url| !url.contains(['@', '?', '#'])).map(str::parse::<http::Uri>);
-        uri.and_then(Result::ok).is_some_and(|uri| {
-            uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty())
-        })
-    }),
+    (
+        "isURL(self) && url(self).getScheme() == 'http' && url(self).getHostname() != '' && !self.matches('[@?#]')",
+        |url, _| {
+            let uri = url.as_str().filter(|url| !url.contains(['@', '?', '#'])).map(str::parse::<http::Uri>);
+            uri.and_then(Result::ok).is_some_and(|uri| {
+                uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty())
+            })
+        },
+    ),
     (
         "[[47104, 1], [19456, 2], [12288, 3], [9216, 4], [7168, 5]].exists(set, (has(self.memoryKiB) ? self.memoryKiB : 19456) >= set[0] && (has(self.iterations) ? self.iterations : 2) >= set[1])",
         |argon2, _| {
@@ -79,7 +87,9 @@ const RULES: &[(&str, Check)] = &[
     ),
     (
         "(has(self.database) && has(self.database.external)) == (has(oldSelf.database) && has(oldSelf.database.external))",
-        |spec, before| before.is_none_or(|before| has(before, "/database/external") == has(spec, "/database/external")),
+        |spec, before| {
+            before.is_none_or(|before| has(before, "/database/external") == has(spec, "/database/external"))
+        },
     ),
     (
         "(has(self.database) && has(self.database.managed) && has(self.database.managed.storage) && has(self.database.managed.storage.storageClassName) ? self.database.managed.storage.storageClassName : '') == (has(oldSelf.database) && has(oldSelf.database.managed) && has(oldSelf.database.managed.storage) && has(oldSelf.database.managed.storage.storageClassName) ? oldSelf.database.managed.storage.storageClassName : '')",
@@ -130,9 +140,8 @@ fn is_network(text: &str) -> bool {
 /// Whether a text is a duration in hours, minutes and seconds within bounds.
 fn lasts(value: &Value, least_seconds: u64, most_seconds: u64) -> bool {
     let duration = value.as_str().and_then(duration);
-    duration.is_some_and(|it| {
-        Duration::from_secs(least_seconds) <= it && it <= Duration::from_secs(most_seconds)
-    })
+    duration
+        .is_some_and(|it| Duration::from_secs(least_seconds) <= it && it <= Duration::from_secs(most_seconds))
 }
 
 fn duration(text: &str) -> Option<Duration> {
@@ -200,7 +209,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_reads_them() {
-        for (text, seconds) in [("1h30m", Some(5400)), ("90s", Some(90)), ("", None), ("5", None), ("1d", None), ("h", None)] {
+        for (text, seconds) in
+            [("1h30m", Some(5400)), ("90s", Some(90)), ("", None), ("5", None), ("1d", None), ("h", None)]
+        {
             assert_eq!(duration(text), seconds.map(Duration::from_secs), "{text}");
         }
     }

@@ -83,7 +83,9 @@ fn unselected(template: &Value) -> Cause {
 
 pub(super) fn job(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = &object["spec"];
-    for field in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
+    for field in
+        ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"]
+    {
         not_negative(&format!("spec.{field}"), object, causes);
     }
     pods::spec(&spec["template"]["spec"], &[], "spec.template.spec", causes);
@@ -107,7 +109,8 @@ pub(super) fn job(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause>)
     if without_scheduling(object, live) != without_scheduling(live, live) {
         causes.push(Cause::invalid("spec.template", &spec["template"], super::IMMUTABLE));
     }
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+    {
         fixed(&format!("spec.{field}"), object, live, causes);
     }
 }
