@@ -349,7 +349,9 @@ pub(super) fn scaled(kind: Kind, live: &Value, new: &mut Value, manager: &Manage
     let mut owners: Vec<Manager> =
         managers.0.iter().filter(|entry| owns(entry)).map(|entry| entry.manager.clone()).collect();
     if live["spec"]["replicas"] != new["spec"]["replicas"] && !owners.is_empty() {
-        owners = vec![manager.clone()];
+        // No replicas are none that a `Scale` could have an owner of.
+        let none = new["spec"]["replicas"] == 0;
+        owners = if none { Vec::new() } else { vec![manager.clone()] };
     }
     for entry in managers.0.iter_mut().filter(|entry| owns(entry)) {
         match owners.iter().position(|owner| *owner == entry.manager && owner.applies) {

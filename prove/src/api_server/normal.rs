@@ -61,7 +61,6 @@ fn value(shape: &Shape, written: Value, typed: bool, path: &mut String) -> Resul
             for (name, field) in &shape.fields {
                 let length = path.len();
                 let given = written.remove(name);
-                let was_null = matches!(given, Some(Value::Null));
                 path.push('.');
                 path.push_str(name);
                 let given = match (given, &field.zero) {
@@ -76,7 +75,7 @@ fn value(shape: &Shape, written: Value, typed: bool, path: &mut String) -> Resul
                         && shape.typed
                         && field.zero.is_none()
                         && is_dropped(&given, field.omit_zero, &field.shape);
-                    if !dropped && (!was_null || shape.typed || field.nullable) {
+                    if !dropped {
                         read.insert(name.clone(), given);
                     }
                 }

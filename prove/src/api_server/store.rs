@@ -168,11 +168,11 @@ impl Store {
         stored
     }
 
-    /// Takes an object out under the next revision, as it was last.
-    pub(super) fn take(&mut self, key: &Key, last: Option<Value>, caller: Caller) -> Option<Arc<Stored>> {
+    /// Takes an object out under the next revision, as it was stored.
+    pub(super) fn take(&mut self, key: &Key, caller: Caller) -> Option<Arc<Stored>> {
         let before = self.objects.remove(key)?;
         self.revision += 1;
-        let mut object = last.unwrap_or_else(|| Value::clone(&before.object));
+        let mut object = Value::clone(&before.object);
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         let stored = Arc::new(Stored::new(Arc::new(object)));
         self.record(key.0, Change::Deleted, Some(before), &stored, caller);

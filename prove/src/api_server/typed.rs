@@ -309,8 +309,6 @@ fn collect_faults(shape: &Shape, value: &Value, at: &mut String, faults: &mut Ve
                 let Some(element) = element(entry, item, by) else { continue };
                 let shown = super::fields::shown(&element);
                 if seen.contains(&element) {
-                    let keys = shown.trim_start_matches('[').trim_end_matches(']').trim_start_matches('=');
-                    let shown = if *by == By::Value { keys.to_owned() } else { shown.clone() };
                     faults.push(format!("{at}: duplicate entries for key {shown}"));
                 }
                 at.push_str(&shown);
@@ -336,7 +334,14 @@ fn misfit(kind: Scalar, value: &Value) -> Option<String> {
         Scalar::Boolean => (value.is_boolean(), "boolean"),
         Scalar::Quantity | Scalar::IntOrString | Scalar::Any => return None,
     };
-    (!fits).then(|| format!("expected {wanted}, got {value}"))
+    let found = match value {
+        Value::String(_) => "string",
+        Value::Bool(_) => "boolean",
+        Value::Array(_) => "list",
+        Value::Object(_) => "map",
+        Value::Number(_) | Value::Null => "number",
+    };
+    (!fits).then(|| format!("expected {wanted}, got {found}"))
 }
 
 /// `value` without the fields of a set; null when nothing is left.

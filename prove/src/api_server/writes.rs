@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
@@ -340,7 +340,7 @@ impl Writes<'_> {
             return Ok(Arc::clone(live));
         }
         if ends(&new) {
-            self.store.take(&target.key, Some(new.clone()), target.caller(verb));
+            self.store.take(&target.key, target.caller(verb));
             return Ok(Arc::new(Stored::new(Arc::new(new))));
         }
         Ok(self.store.put(target.key.clone(), new, target.caller(verb)))
@@ -377,8 +377,10 @@ impl Writes<'_> {
         if !pending && grace == 0 {
             if kind == Kind::Pod {
                 self.mark(&mut new, grace);
+                self.store.put(target.key.clone(), new.clone(), target.caller("delete"));
             }
-            self.store.take(&target.key, Some(new.clone()), target.caller("delete"));
+            self.store.take(&target.key, target.caller("delete"));
+            new["metadata"]["resourceVersion"] = json!(self.store.revision().to_string());
             return Ok(Deleted::Gone(Arc::new(Stored::new(Arc::new(new)))));
         }
         self.mark(&mut new, grace);
@@ -391,15 +393,20 @@ impl Writes<'_> {
     /// Marks an object as being deleted, or as being deleted sooner than before.
     fn mark(&self, new: &mut Value, grace: i64) {
         let metadata = &mut new["metadata"];
-        let marked = metadata.get("deletionTimestamp").is_some();
         let before = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-        if marked && before <= grace {
+        let marked = metadata["deletionTimestamp"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+        if marked.is_some() && before <= grace {
             return;
         }
-        let end = self.now + k8s_openapi::jiff::SignedDuration::from_secs(grace);
-        metadata["deletionTimestamp"] = json!(rfc3339(end));
-        metadata["deletionGracePeriodSeconds"] = json!(grace);
-        if !marked && let Some(generation) = metadata["generation"].as_i64() {
+        // A shorter grace counts from the first request on, and ends no earlier than now.
+        let asked = marked.map_or(self.now, |end| end - SignedDuration::from_secs(before));
+        let end = asked + SignedDuration::from_secs(grace);
+        let late = end < self.now && grace != 0;
+        metadata["deletionTimestamp"] = json!(rfc3339(end.max(self.now)));
+        metadata["deletionGracePeriodSeconds"] = json!(if late { 1 } else { grace });
+        if marked.is_none()
+            && let Some(generation) = metadata["generation"].as_i64()
+        {
             metadata["generation"] = json!(generation + 1);
         }
     }

@@ -181,8 +181,8 @@ impl Writer {
     }
 
     fn edit(&mut self) -> Value {
-        let edits = if self.chance(40) { objects::metadata_edits() } else { objects::edits(self.kind) };
-        let edits = if edits.is_empty() { objects::metadata_edits() } else { edits };
+        let metadata = objects::metadata_edits(self.kind);
+        let edits = if self.chance(40) { metadata } else { objects::edits(self.kind) };
         self.one(&edits)
     }
 
@@ -193,8 +193,11 @@ impl Writer {
     fn create(&mut self) -> Step {
         let mut object = self.object();
         if self.chance(5) {
-            object["metadata"]["name"] =
-                self.one(&[json!(""), json!("Wrong_Name"), json!("a..b"), json!("1st")]);
+            let names = ["", "Wrong_", "a..", "1st-"];
+            // A Service without a name is refused by the allocation of its address, in other words.
+            let name = self.one(if self.kind == Kind::Service { &names[1..] } else { &names });
+            let name = if name.is_empty() { String::new() } else { format!("{name}{}", self.name) };
+            object["metadata"]["name"] = json!(name);
         }
         if self.chance(3) {
             object["metadata"]["resourceVersion"] = json!("1");
@@ -245,7 +248,6 @@ impl Writer {
             "",
             "",
             "&limit=100",
-            "&resourceVersion=0",
             "&resourceVersion=@version",
             "&fieldSelector=metadata.name%3D@name",
         ]);

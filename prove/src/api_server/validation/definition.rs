@@ -16,6 +16,10 @@ pub(super) fn check(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause
         }
     }
     for (pointer, field) in [("/spec/replicas", ".spec.replicas"), ("/status/replicas", ".status.replicas")] {
+        if let Some(text) = object.pointer(pointer).and_then(Value::as_str) {
+            let why = format!("{field} accessor error: {text} is of the type string, expected int64");
+            causes.push(Cause::invalid(field, &0.into(), &why));
+        }
         if let Some(number) = object.pointer(pointer).and_then(Value::as_i64).filter(|number| *number < 0) {
             causes.push(Cause::invalid(field, &number.into(), "should be a non-negative integer"));
         }

@@ -59,7 +59,7 @@ fn name(kind: Kind, object: &Value, causes: &mut Vec<Cause>) {
                 causes.push(Cause::invalid("metadata.name", given, LABEL));
             }
         }
-        // The name is held against the legacy rule for names of Events elsewhere, too.
+        Kind::PodDisruptionBudget => {}
         _ if !is_subdomain(name) => causes.push(Cause::invalid("metadata.name", given, SUBDOMAIN)),
         _ => {}
     }

@@ -106,8 +106,10 @@ pub(super) fn job(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause>)
     let Some(live) = live else { return };
     fixed("spec.completions", object, live, causes);
     fixed("spec.selector", object, live, causes);
-    if without_scheduling(object, live) != without_scheduling(live, live) {
-        causes.push(Cause::invalid("spec.template", &spec["template"], super::IMMUTABLE));
+    if live["spec"]["suspend"] != true {
+        fixed("spec.template", object, live, causes);
+    } else if suspended_spec(object, live) != suspended_spec(live, live) {
+        causes.push(Cause::invalid("spec.template.spec", &spec["template"]["spec"], super::IMMUTABLE));
     }
     for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
     {
@@ -115,19 +117,17 @@ pub(super) fn job(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause>)
     }
 }
 
-/// A template without what may change while the Job is suspended and never was started.
-fn without_scheduling(object: &Value, live: &Value) -> Value {
-    let mut template = object["spec"]["template"].clone();
-    let free = live["spec"]["suspend"] == true && live["status"].get("startTime").is_none();
-    if free {
-        template["metadata"]["labels"] = json!({});
-        template["metadata"]["annotations"] = json!({});
+/// The spec of a suspended Job's pods without what may change: resources, and, as long as the Job never
+/// was started, what concerns scheduling.
+fn suspended_spec(object: &Value, live: &Value) -> Value {
+    let mut spec = object["spec"]["template"]["spec"].clone();
+    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+        container["resources"] = json!({});
+    }
+    if live["status"].get("startTime").is_none() {
         for field in ["nodeSelector", "tolerations", "schedulingGates"] {
-            template["spec"][field] = Value::Null;
-        }
-        for container in template["spec"]["containers"].as_array_mut().into_iter().flatten() {
-            container["resources"] = json!({});
+            spec[field] = Value::Null;
         }
     }
-    template
+    spec
 }
