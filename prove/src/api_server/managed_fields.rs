@@ -7,7 +7,7 @@ use super::{
     kinds::Kind,
     schema::{self, Shape},
     status::Status,
-    typed::{compare, merge, set_of, with_named, without},
+    typed::{compare, merge, misread, set_of, with_named, without},
 };
 
 /// Who writes, and how: one entry of `managedFields`.
@@ -199,6 +199,11 @@ pub(super) fn update(kind: Kind, live: &Value, new: &mut Value, manager: &Manage
     if managers.is_empty() && !creates {
         return;
     }
+    // What does not fit the schema cannot be accounted for.
+    if kind == Kind::AuthService && misread(schema::of(kind), new).is_some() {
+        attach(new, live.pointer("/metadata/managedFields").cloned());
+        return;
+    }
     track(kind, live, new, manager, now, &mut managers);
     managers.cap();
     attach(new, managers.encode(kind));
@@ -380,7 +385,6 @@ pub(super) fn differ(one: &Value, other: &Value) -> bool {
         for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
             entry.remove("time");
         }
-        entries.sort_by_key(Value::to_string);
         entries
     };
     stripped(one) != stripped(other) || entries(one) != entries(other)

@@ -374,20 +374,29 @@ impl Writes<'_> {
         set_finalizers(kind, deletion.propagation.as_deref(), &mut new);
         let grace = grace(kind, &live.object, deletion);
         let pending = finalizers(&new).next().is_some();
-        if !pending && grace == 0 {
-            if kind == Kind::Pod {
-                self.mark(&mut new, grace);
-                self.store.put(target.key.clone(), new.clone(), target.caller("delete"));
+        let ended =
+            metadata.get("deletionTimestamp").is_some() && metadata["deletionGracePeriodSeconds"] == 0;
+        let graceful = kind == Kind::Pod && !ended;
+        if pending || (graceful && grace > 0) {
+            self.mark(&mut new, grace);
+            if new == *live.object {
+                return Ok(Deleted::Marked(live));
             }
-            self.store.take(&target.key, target.caller("delete"));
-            new["metadata"]["resourceVersion"] = json!(self.store.revision().to_string());
-            return Ok(Deleted::Gone(Arc::new(Stored::new(Arc::new(new)))));
+            return Ok(Deleted::Marked(self.store.put(target.key.clone(), new, target.caller("delete"))));
         }
-        self.mark(&mut new, grace);
-        if new == *live.object {
-            return Ok(Deleted::Marked(live));
+        if graceful {
+            self.mark(&mut new, grace);
+            self.store.put(target.key.clone(), new, target.caller("delete"));
+        } else if deletion.resource_version.is_some() && new != *live.object {
+            // The API server then holds the object against a version that it has not written.
+            let why = format!(
+                "ResourceVersion in precondition: , ResourceVersion in object meta: {}",
+                text("resourceVersion")
+            );
+            return Err(broken_precondition(target, &why));
         }
-        Ok(Deleted::Marked(self.store.put(target.key.clone(), new, target.caller("delete"))))
+        let gone = self.store.take(&target.key, target.caller("delete"));
+        Ok(Deleted::Gone(gone.unwrap_or(live)))
     }
 
     /// Marks an object as being deleted, or as being deleted sooner than before.
@@ -430,6 +439,10 @@ fn unreadable(kind: Kind, wrong: &normal::Unreadable) -> Status {
 }
 
 fn wrong_uid(target: &Target, given: &str, found: &str) -> Status {
+    broken_precondition(target, &format!("UID in precondition: {given}, UID in object meta: {found}"))
+}
+
+fn broken_precondition(target: &Target, why: &str) -> Status {
     let (kind, namespace, name) = &target.key;
     let place = match (kind, kind.group()) {
         (Kind::AuthService, group) => format!("{group}/{}", kind.plural()),
@@ -437,7 +450,7 @@ fn wrong_uid(target: &Target, given: &str, found: &str) -> Status {
         _ => kind.plural().to_owned(),
     };
     let why = format!(
-        "StorageError: invalid object, Code: 4, Key: /registry/{place}/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {given}, UID in object meta: {found}"
+        "StorageError: invalid object, Code: 4, Key: /registry/{place}/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {why}"
     );
     Status::conflict(*kind, name, &why)
 }

@@ -106,6 +106,7 @@ impl Names {
         for word in [
             "ResourceVersion in the precondition (",
             "ResourceVersion in record (",
+            "ResourceVersion in object meta: ",
             "resource version: ",
             "current: ",
         ] {

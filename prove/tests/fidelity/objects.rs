@@ -92,6 +92,10 @@ pub fn part(kind: Kind) -> Value {
         Kind::Secret => json!({"metadata": {}, "data": {"two": "Mg=="}}),
         Kind::ConfigMap => json!({"metadata": {}, "data": {"two": "2"}}),
         Kind::Lease => json!({"metadata": {}, "spec": {"holderIdentity": "two"}}),
+        // One without selector may become headless with addresses of both families.
+        Kind::Service => {
+            json!({"metadata": {"annotations": {"theirs": "1"}}, "spec": {"selector": {"app": "gate"}}})
+        }
         _ => json!({"metadata": {"annotations": {"theirs": "1"}}}),
     }
 }
@@ -111,7 +115,6 @@ pub fn metadata_edits(kind: Kind) -> Vec<Value> {
         json!({"metadata": {"annotations": {"note": null}}}),
         json!({"metadata": {"finalizers": ["test.dev/hold"]}}),
         json!({"metadata": {"finalizers": ["test.dev/hold", "test.dev/more"]}}),
-        json!({"metadata": {"finalizers": []}}),
         json!({"metadata": {"finalizers": null}}),
         json!({"metadata": {"ownerReferences": [owner]}}),
         json!({"metadata": {"ownerReferences": [other]}}),
@@ -122,6 +125,7 @@ pub fn metadata_edits(kind: Kind) -> Vec<Value> {
     // write, which then makes a revision even if it changes nothing. The model drops it at once.
     if kind != Kind::AuthService {
         edits.push(json!({"metadata": {"annotations": {}}}));
+        edits.push(json!({"metadata": {"finalizers": []}}));
     }
     edits
 }
@@ -358,7 +362,7 @@ pub fn operations(kind: Kind) -> Vec<Value> {
         json!({"op": "add", "path": "/metadata/annotations", "value": {"patched": "1"}}),
         json!({"op": "remove", "path": "/metadata/labels/one"}),
         json!({"op": "remove", "path": "/metadata/ownerReferences"}),
-        json!({"op": "replace", "path": "/metadata/finalizers", "value": []}),
+        json!({"op": "replace", "path": "/metadata/finalizers", "value": ["test.dev/hold"]}),
         json!({"op": "replace", "path": "/metadata/managedFields", "value": [{}]}),
         json!({"op": "replace", "path": "/metadata/managedFields", "value": []}),
         json!({"op": "test", "path": "/metadata/labels/app", "value": "gate"}),

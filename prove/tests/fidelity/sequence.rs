@@ -42,9 +42,9 @@ const PARTIAL_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta
 
 const OURS: &str = "authservice-operator";
 
-/// The sequence of a number.
+/// The sequence of a number, on objects that are named for the attempt, too.
 #[must_use]
-pub fn sequence(number: u64, namespace: &str) -> Sequence {
+pub fn sequence(number: u64, attempt: u64, namespace: &str) -> Sequence {
     let mut rng = StdRng::seed_from_u64(number);
     let kind = *KINDS.choose(&mut rng).unwrap();
     let mut writer = Writer {
@@ -52,8 +52,8 @@ pub fn sequence(number: u64, namespace: &str) -> Sequence {
         kind,
         collection: collection(kind, namespace),
         namespace: namespace.to_owned(),
-        name: format!("g{number}"),
-        label: format!("s{number}"),
+        name: format!("g{number}{attempt}"),
+        label: format!("s{number}{attempt}"),
     };
     let steps = writer.steps();
     Sequence { kind, steps }
@@ -194,8 +194,10 @@ impl Writer {
         let mut object = self.object();
         if self.chance(5) {
             let names = ["", "Wrong_", "a..", "1st-"];
-            // A Service without a name is refused by the allocation of its address, in other words.
-            let name = self.one(if self.kind == Kind::Service { &names[1..] } else { &names });
+            // A Service without a name is refused by the allocation of its address, in other words,
+            // and the name of a budget is not looked at.
+            let nameless = matches!(self.kind, Kind::Service | Kind::PodDisruptionBudget);
+            let name = self.one(if nameless { &names[1..] } else { &names });
             let name = if name.is_empty() { String::new() } else { format!("{name}{}", self.name) };
             object["metadata"]["name"] = json!(name);
         }

@@ -206,7 +206,9 @@ pub(super) fn event(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause
         ("reportingInstance", "reportingInstance"),
     ] {
         if live[field] != object[field] {
-            causes.push(Cause::invalid(name, &object[field], super::IMMUTABLE));
+            let structured = matches!(field, "regarding" | "related" | "eventTime");
+            let value = if structured { object[field].clone() } else { json!(text(&object[field])) };
+            causes.push(Cause::invalid(name, &value, super::IMMUTABLE));
         }
     }
 }
