@@ -37,8 +37,9 @@ pub(super) fn check(kind: Kind, live: &Value, new: &Value) -> Result<(), Status>
     if kind != Kind::PersistentVolumeClaim || size(new) <= size(live) {
         return Ok(());
     }
-    let class = new["spec"]["storageClassName"].as_str().unwrap_or_default();
-    if !class.is_empty() && class != FIXED_SIZE {
+    let class = |claim: &Value| claim["spec"]["storageClassName"].as_str().unwrap_or_default().to_owned();
+    let (before, class) = (class(live), class(new));
+    if !class.is_empty() && class == before && class != FIXED_SIZE {
         return Ok(());
     }
     let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";

@@ -7,7 +7,7 @@ use super::{
     kinds::Kind,
     schema::{self, Shape},
     status::Status,
-    typed::{compare, merge, misread, set_of, with_named, without},
+    typed::{compare, fits, merge, set_of, with_named, without},
 };
 
 /// Who writes, and how: one entry of `managedFields`.
@@ -200,7 +200,7 @@ pub(super) fn update(kind: Kind, live: &Value, new: &mut Value, manager: &Manage
         return;
     }
     // What does not fit the schema cannot be accounted for.
-    if kind == Kind::AuthService && misread(schema::of(kind), new).is_some() {
+    if kind == Kind::AuthService && !fits(schema::of(kind), new) {
         attach(new, live.pointer("/metadata/managedFields").cloned());
         return;
     }

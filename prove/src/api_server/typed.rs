@@ -277,53 +277,71 @@ fn merge_lists(shape: &Shape, by: &By, live: Option<&Value>, config: Option<&Val
     (!out.is_empty()).then_some(Value::Array(out))
 }
 
+/// Whether an object is as its schema says; entries of a list may be there more than once.
+pub(super) fn fits(shape: &Shape, value: &Value) -> bool {
+    let mut faults = Faults { duplicates: true, all: Vec::new() };
+    faults.collect(shape, value, &mut String::new());
+    faults.all.is_empty()
+}
+
 /// Why an object cannot be applied; `None` for one that can.
 pub(super) fn misread(shape: &Shape, config: &Value) -> Option<String> {
-    let mut faults = Vec::new();
-    collect_faults(shape, config, &mut String::new(), &mut faults);
-    match &faults[..] {
+    let mut faults = Faults { duplicates: false, all: Vec::new() };
+    faults.collect(shape, config, &mut String::new());
+    match &faults.all[..] {
         [] => None,
         [one] => Some(one.clone()),
         all => Some(format!("errors:\n  {}", all.join("\n  "))),
     }
 }
 
-fn collect_faults(shape: &Shape, value: &Value, at: &mut String, faults: &mut Vec<String>) {
-    let length = at.len();
-    match (shape, value) {
-        (_, Value::Null) => {}
-        (Shape::Struct(_) | Shape::Map { .. }, Value::Object(object)) => {
-            for (name, value) in object {
-                at.push('.');
-                at.push_str(name);
-                match below(shape, name) {
-                    Some(shape) => collect_faults(shape, value, at, faults),
-                    None => faults.push(format!("{at}: field not declared in schema")),
+/// What does not fit a schema.
+struct Faults {
+    /// Whether entries of a list may be there more than once.
+    duplicates: bool,
+    all: Vec<String>,
+}
+
+impl Faults {
+    fn collect(&mut self, shape: &Shape, value: &Value, at: &mut String) {
+        match (shape, value) {
+            (_, Value::Null) => {}
+            (Shape::Struct(_) | Shape::Map { .. }, Value::Object(object)) => {
+                let length = at.len();
+                for (name, value) in object {
+                    at.push('.');
+                    at.push_str(name);
+                    match below(shape, name) {
+                        Some(shape) => self.collect(shape, value, at),
+                        None => self.all.push(format!("{at}: field not declared in schema")),
+                    }
+                    at.truncate(length);
                 }
-                at.truncate(length);
             }
-        }
-        (Shape::List { item, by }, Value::Array(items)) => {
-            let mut seen = Vec::new();
-            for entry in items {
-                let Some(element) = element(entry, item, by) else { continue };
-                let shown = super::fields::shown(&element);
-                if seen.contains(&element) {
-                    faults.push(format!("{at}: duplicate entries for key {shown}"));
-                }
-                at.push_str(&shown);
-                collect_faults(item, entry, at, faults);
-                at.truncate(length);
-                seen.push(element);
+            (Shape::List { item, by }, Value::Array(items)) => self.collect_items(item, by, items, at),
+            (Shape::Scalar(kind), value) => {
+                let misfit = misfit(*kind, value);
+                self.all.extend(misfit.map(|why| format!("{at}: {why}")));
             }
+            (Shape::List { .. }, value) => self.all.push(format!("{at}: expected list, got {value}")),
+            (_, value) => self.all.push(format!("{at}: expected map, got {value}")),
         }
-        (Shape::Scalar(kind), value) => {
-            if let Some(why) = misfit(*kind, value) {
-                faults.push(format!("{at}: {why}"));
+    }
+
+    fn collect_items(&mut self, item: &Shape, by: &By, items: &[Value], at: &mut String) {
+        let length = at.len();
+        let mut seen = Vec::new();
+        for entry in items {
+            let Some(element) = element(entry, item, by) else { continue };
+            let shown = super::fields::shown(&element);
+            if !self.duplicates && seen.contains(&element) {
+                self.all.push(format!("{at}: duplicate entries for key {shown}"));
             }
+            at.push_str(&shown);
+            self.collect(item, entry, at);
+            at.truncate(length);
+            seen.push(element);
         }
-        (Shape::List { .. }, value) => faults.push(format!("{at}: expected list, got {value}")),
-        (_, value) => faults.push(format!("{at}: expected map, got {value}")),
     }
 }
 

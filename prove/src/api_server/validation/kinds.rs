@@ -197,7 +197,6 @@ pub(super) fn event(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause
         ("regarding", "involvedObject"),
         ("reason", "reason"),
         ("note", "message"),
-        ("reason", "reason"),
         ("type", "type"),
         ("eventTime", "eventTime"),
         ("action", "action"),
