@@ -81,6 +81,50 @@ async fn the_model_answers_as_the_api_server_does() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn pages_are_as_those_of_the_api_server() -> anyhow::Result<()> {
+    let client = Client::try_from(Config::infer().await.context("KUBECONFIG names no cluster")?)?;
+    let namespace = format!("fidelity-{:08x}", rand::random::<u32>());
+    make_namespace(&client, &namespace).await?;
+    let server = ApiServer::new(Timestamp::now);
+    let mut sides = [Side::new(Client::new(server.endpoint(), "default")), Side::new(client)];
+    let collection = format!("/api/v1/namespaces/{namespace}/secrets");
+    for name in ["a", "b", "c", "d", "e"] {
+        let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
+        for side in &mut sides {
+            side.ask(&request("POST", &collection, &body)).await?;
+        }
+    }
+    let mut shown = Vec::new();
+    for side in &mut sides {
+        shown.push(pages(side, &collection).await?);
+    }
+    assert_eq!(shown[0], shown[1]);
+    assert_eq!(shown[0].len(), 3);
+    Ok(())
+}
+
+/// The pages of a collection, whose last object goes after the first page and is listed all the same.
+async fn pages(side: &mut Side, collection: &str) -> anyhow::Result<Vec<Value>> {
+    let (mut names, mut pages, mut path) = (Names::default(), Vec::new(), format!("{collection}?limit=2"));
+    loop {
+        let page = side.ask(&request("GET", &path, &Value::Null)).await?;
+        if pages.is_empty() {
+            side.ask(&request("DELETE", &format!("{collection}/e"), &Value::Null)).await?;
+        }
+        pages.push(names.normal(&page.body));
+        match page.body["metadata"]["continue"].as_str().filter(|token| !token.is_empty()) {
+            Some(token) => path = format!("{collection}?limit=2&continue={token}"),
+            None => return Ok(pages),
+        }
+    }
+}
+
+fn request(method: &'static str, path: &str, body: &Value) -> sequence::Request {
+    let (path, body) = (path.to_owned(), body.clone());
+    sequence::Request { method, path, content_type: "application/json", accept: "application/json", body }
+}
+
 fn note(found: &Mutex<Found>, what: String, number: u64, example: String) {
     let mut found = found.lock().unwrap();
     let entry = found.entry(what).or_insert_with(|| (0, format!("sequence {number}: {example}")));

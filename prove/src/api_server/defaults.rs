@@ -69,10 +69,14 @@ fn by_schema(shape: &Shape, value: &mut Value) {
             }
         }
         (Shape::List { item, .. }, Value::Array(items)) => {
-            items.iter_mut().for_each(|value| by_schema(item, value));
+            for value in items {
+                by_schema(item, value);
+            }
         }
         (Shape::Map { value: shape, .. }, Value::Object(object)) => {
-            object.values_mut().for_each(|value| by_schema(shape, value));
+            for value in object.values_mut() {
+                by_schema(shape, value);
+            }
         }
         _ => {}
     }

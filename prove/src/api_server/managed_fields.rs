@@ -290,7 +290,7 @@ fn refuse_conflicts(
             conflicts.push((shown(entry, kind), path));
         }
     }
-    if conflicts.is_empty() { Ok(()) } else { Err(Status::apply_conflict(conflicts)) }
+    if conflicts.is_empty() { Ok(()) } else { Err(Status::apply_conflict(&conflicts)) }
 }
 
 /// A manager, as messages of conflicts name it.

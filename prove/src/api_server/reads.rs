@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     kinds::Kind,
-    request::Listing,
+    request::{Listing, Moment},
     status::Status,
     store::{Form, Key, Store, Stored},
 };
@@ -78,13 +78,15 @@ pub(super) fn list(
 
 /// The revision from which a list starts.
 fn started(store: &Store, listing: &Listing, now: u64) -> Result<u64, Status> {
-    match listing.version {
-        Some(version) if version > now => Err(Status::too_large(version, now)),
-        Some(version) if listing.exact && version < store.compacted() => {
+    match listing.moment {
+        Moment::From(revision) | Moment::Exactly(revision) if revision > now => {
+            Err(Status::too_large(revision, now))
+        }
+        Moment::Exactly(revision) if revision < store.compacted() => {
             Err(Status::expired("The resourceVersion for the provided list is too old."))
         }
-        Some(version) if listing.exact => Ok(version),
-        _ => Ok(now),
+        Moment::Exactly(revision) => Ok(revision),
+        Moment::Any | Moment::From(_) => Ok(now),
     }
 }
 

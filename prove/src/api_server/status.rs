@@ -265,11 +265,11 @@ impl Status {
         Self { code: 422, reason: "Invalid", message, details: Some(json!({})) }
     }
 
-    pub(super) fn apply_conflict(conflicts: Vec<(String, String)>) -> Self {
+    pub(super) fn apply_conflict(conflicts: &[(String, String)]) -> Self {
         let causes: Vec<Value> = conflicts.iter().map(|(manager, field)| {
             json!({"reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": field})
         }).collect();
-        let message = conflict_message(&conflicts);
+        let message = conflict_message(conflicts);
         Self { code: 409, reason: "Conflict", message, details: Some(json!({"causes": causes})) }
     }
 

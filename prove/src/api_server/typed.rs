@@ -1,7 +1,7 @@
 //! What objects have in common and what tells them apart, by the rules of server-side apply
 //! (structured-merge-diff): compare, merge, the set of an object's fields, and taking fields out.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use serde_json::{Map, Value};
 
@@ -60,7 +60,7 @@ fn element(item: &Value, shape: &Shape, by: &By) -> Option<String> {
                 if text.len() > 3 {
                     text.push(',');
                 }
-                text.push_str(&format!("{}:{value}", Value::String(key.clone())));
+                let _ = write!(text, "\"{key}\":{value}");
             }
             (text.len() > 3).then(|| text + "}")
         }
@@ -175,8 +175,9 @@ fn compare_lists(
 pub(super) fn set_of(shape: &Shape, value: &Value) -> Fields {
     let mut fields = Fields::default();
     match shape {
-        Shape::Scalar(_) => fields.member = true,
-        Shape::List { by: By::Whole, .. } | Shape::Map { atomic: true, .. } => fields.member = true,
+        Shape::Scalar(_) | Shape::List { by: By::Whole, .. } | Shape::Map { atomic: true, .. } => {
+            fields.member = true;
+        }
         Shape::Struct(fields_) if fields_.atomic => fields.member = true,
         Shape::List { item, by } => {
             for entry in value.as_array().into_iter().flatten() {
@@ -398,7 +399,7 @@ pub(super) fn without(shape: &Shape, value: &Value, fields: &Fields) -> Value {
 
 /// The set with every named field that holds another of its fields.
 pub(super) fn with_named(shape: Option<&Shape>, fields: &Fields) -> Fields {
-    let mut named = Fields { member: fields.member, below: std::collections::BTreeMap::new() };
+    let mut named = Fields { member: fields.member, below: BTreeMap::new() };
     for (element, below_) in &fields.below {
         let (shape_, is_named) = match (shape, element.strip_prefix("f:")) {
             (Some(Shape::Struct(struct_)), Some(name)) => {

@@ -11,13 +11,13 @@ use super::{
     Shared,
     kinds::Kind,
     normal,
-    request::Listing,
+    request::{Listing, Moment},
     status::Status,
     store::{Change, Form, Record, Store, Stored},
 };
 
 /// How often an idle watch says how far it is.
-const BOOKMARKS: Duration = Duration::from_secs(60);
+const BOOKMARKS: Duration = Duration::from_mins(1);
 /// How long a watch lasts that does not say.
 const LONGEST: Duration = Duration::from_mins(30);
 
@@ -82,8 +82,9 @@ fn opening(
 ) -> (Vec<u8>, u64, bool) {
     let mut lines = Vec::new();
     let form = form(listing);
-    let from = listing.version.unwrap_or(0);
-    if from != 0 && !listing.initial_events {
+    if let Moment::From(from) | Moment::Exactly(from) = listing.moment
+        && !listing.initial_events
+    {
         if from < store.compacted() {
             let status = Status::expired(format!("too old resource version: {from} ({})", store.compacted()));
             line(&mut lines, "ERROR", status.body().to_string().as_bytes());

@@ -255,7 +255,7 @@ impl Writes<'_> {
         force: bool,
     ) -> Result<Arc<Stored>, Status> {
         let kind = target.kind();
-        let config = self.checked_config(target, config)?;
+        let config = checked_config(target, config)?;
         let Some(live) = self.store.get(&target.key).cloned() else {
             return self.apply_new(target, &config, force);
         };
@@ -281,26 +281,6 @@ impl Writes<'_> {
         let object = managed_fields::apply(kind, &empty, config, &manager, force, &self.time())?;
         let object = read(kind, object)?;
         self.insert(target, object, "apply", false)
-    }
-
-    fn checked_config(&self, target: &Target, mut config: Value) -> Result<Value, Status> {
-        if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
-            return Err(Status::bad_request("metadata.managedFields must be nil"));
-        }
-        if let Some(why) = typed::misread(schema::of(target.kind()), &config) {
-            return Err(Status::unreadable_apply(&config, target.kind(), &why));
-        }
-        let metadata = &mut config["metadata"];
-        let name = metadata["name"].as_str().unwrap_or_default();
-        if !name.is_empty() && name != target.name() {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                target.name()
-            )));
-        }
-        metadata["name"] = json!(target.name());
-        metadata["namespace"] = json!(target.key.1);
-        Ok(config)
     }
 
     fn live(&self, target: &Target) -> Result<Arc<Stored>, Status> {
@@ -421,6 +401,27 @@ impl Writes<'_> {
     }
 }
 
+/// What is applied, named by its path.
+fn checked_config(target: &Target, mut config: Value) -> Result<Value, Status> {
+    if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    if let Some(why) = typed::misread(schema::of(target.kind()), &config) {
+        return Err(Status::unreadable_apply(&config, target.kind(), &why));
+    }
+    let metadata = &mut config["metadata"];
+    let name = metadata["name"].as_str().unwrap_or_default();
+    if !name.is_empty() && name != target.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name()
+        )));
+    }
+    metadata["name"] = json!(target.name());
+    metadata["namespace"] = json!(target.key.1);
+    Ok(config)
+}
+
 /// Reads a request's object and fills in what it leaves out.
 fn read(kind: Kind, body: Value) -> Result<Value, Status> {
     let mut object = normal::object(kind, body).map_err(|wrong| unreadable(kind, &wrong))?;
@@ -473,8 +474,7 @@ fn set_finalizers(kind: Kind, propagation: Option<&str>, object: &mut Value) {
     if kind == Kind::Event {
         return;
     }
-    let propagation = propagation.map_or_else(|| default_propagation(kind, object), Some);
-    let Some(propagation) = propagation else { return };
+    let propagation = propagation.unwrap_or_else(|| default_propagation(kind, object));
     let wanted = match propagation {
         "Foreground" => Some(FOREGROUND),
         "Orphan" => Some(ORPHAN),
@@ -493,13 +493,13 @@ fn set_finalizers(kind: Kind, propagation: Option<&str>, object: &mut Value) {
 
 /// Without a word of the request, the object's own finalizers say it; a Job orphans its pods, as in the
 /// first versions of Kubernetes.
-fn default_propagation(kind: Kind, object: &Value) -> Option<&'static str> {
+fn default_propagation(kind: Kind, object: &Value) -> &'static str {
     let own = finalizers(object).find(|finalizer| [ORPHAN, FOREGROUND].contains(finalizer));
     match own {
-        Some(ORPHAN) => Some("Orphan"),
-        Some(_) => Some("Foreground"),
-        None if kind == Kind::Job => Some("Orphan"),
-        None => Some("Background"),
+        Some(ORPHAN) => "Orphan",
+        Some(_) => "Foreground",
+        None if kind == Kind::Job => "Orphan",
+        None => "Background",
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// The names given to uids and versions of one side, in the order in which they were seen.
 #[derive(Default)]
-pub struct Names {
+pub(crate) struct Names {
     uids: BTreeMap<String, usize>,
     versions: BTreeMap<String, usize>,
     suffixes: BTreeMap<String, usize>,
@@ -14,7 +14,7 @@ pub struct Names {
 
 impl Names {
     /// An answer in words that both sides use.
-    pub fn normal(&mut self, value: &Value) -> Value {
+    pub(crate) fn normal(&mut self, value: &Value) -> Value {
         let mut value = value.clone();
         // The version of a list counts the writes of others, too.
         if value.get("items").is_some() {
@@ -164,7 +164,7 @@ fn is_uid(text: &str) -> bool {
 }
 
 /// Every field in which two values differ: where, what the model says, what the API server says.
-pub fn differences(model: &Value, real: &Value) -> Vec<(String, Value, Value)> {
+pub(crate) fn differences(model: &Value, real: &Value) -> Vec<(String, Value, Value)> {
     let mut all = Vec::new();
     collect("", model, real, &mut all);
     all

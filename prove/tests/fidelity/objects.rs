@@ -28,7 +28,7 @@ fn template() -> Value {
 }
 
 /// A complete object, but for its name.
-pub fn base(kind: Kind) -> Value {
+pub(crate) fn base(kind: Kind) -> Value {
     let mut object = match kind {
         Kind::AuthService => json!({"spec": {}}),
         Kind::Secret => json!({"type": "Opaque", "data": {"one": "MQ==", "two": "Mg=="}}),
@@ -84,7 +84,7 @@ pub fn base(kind: Kind) -> Value {
 }
 
 /// A part of an object, as somebody applies it beside its owner.
-pub fn part(kind: Kind) -> Value {
+pub(crate) fn part(kind: Kind) -> Value {
     match kind {
         Kind::Deployment | Kind::StatefulSet | Kind::AuthService => {
             json!({"metadata": {}, "spec": {"replicas": 3}})
@@ -101,7 +101,7 @@ pub fn part(kind: Kind) -> Value {
 }
 
 /// What is changed of any object.
-pub fn metadata_edits(kind: Kind) -> Vec<Value> {
+pub(crate) fn metadata_edits(kind: Kind) -> Vec<Value> {
     let owner = json!({"apiVersion": "authservice.dev/v1alpha1", "kind": "AuthService", "name": "gate", "uid": "11111111-0000-4000-8000-000000000000", "controller": true, "blockOwnerDeletion": true});
     let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "map", "uid": "22222222-0000-4000-8000-000000000000"});
     let mut edits = vec![
@@ -166,7 +166,7 @@ fn template_edits() -> Vec<Value> {
 }
 
 /// What is changed of one kind's objects.
-pub fn edits(kind: Kind) -> Vec<Value> {
+pub(crate) fn edits(kind: Kind) -> Vec<Value> {
     match kind {
         Kind::AuthService => auth_service(),
         Kind::Secret => vec![
@@ -317,7 +317,7 @@ fn auth_service() -> Vec<Value> {
 }
 
 /// What a controller writes of one kind's status.
-pub fn status_edits(kind: Kind) -> Vec<Value> {
+pub(crate) fn status_edits(kind: Kind) -> Vec<Value> {
     let condition = |status: &str| json!({"type": "Ready", "status": status, "reason": "Because", "message": "so", "lastTransitionTime": "2026-01-02T03:04:05Z", "observedGeneration": 1});
     match kind {
         Kind::AuthService => vec![
@@ -356,7 +356,7 @@ pub fn status_edits(kind: Kind) -> Vec<Value> {
 }
 
 /// Operations of JSON patches.
-pub fn operations(kind: Kind) -> Vec<Value> {
+pub(crate) fn operations(kind: Kind) -> Vec<Value> {
     let mut all = vec![
         json!({"op": "add", "path": "/metadata/labels/patched", "value": "1"}),
         json!({"op": "add", "path": "/metadata/annotations", "value": {"patched": "1"}}),

@@ -8,17 +8,17 @@ use super::objects;
 
 /// One request; `@uid`, `@version` and `@stale` stand for what the side that is asked has answered.
 #[derive(Debug, Clone)]
-pub struct Request {
-    pub method: &'static str,
-    pub path: String,
-    pub content_type: &'static str,
-    pub accept: &'static str,
-    pub body: Value,
+pub(crate) struct Request {
+    pub(crate) method: &'static str,
+    pub(crate) path: String,
+    pub(crate) content_type: &'static str,
+    pub(crate) accept: &'static str,
+    pub(crate) body: Value,
 }
 
 /// What is done with both sides.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub(crate) enum Step {
     /// A request whose answers are compared.
     Ask(Request),
     /// A watch that goes on until the end of the sequence.
@@ -28,9 +28,9 @@ pub enum Step {
 }
 
 /// A sequence on one or two objects of one kind.
-pub struct Sequence {
-    pub kind: Kind,
-    pub steps: Vec<Step>,
+pub(crate) struct Sequence {
+    pub(crate) kind: Kind,
+    pub(crate) steps: Vec<Step>,
 }
 
 const MERGE: &str = "application/merge-patch+json";
@@ -44,7 +44,7 @@ const OURS: &str = "authservice-operator";
 
 /// The sequence of a number, on objects that are named for the attempt, too.
 #[must_use]
-pub fn sequence(number: u64, attempt: u64, namespace: &str) -> Sequence {
+pub(crate) fn sequence(number: u64, attempt: u64, namespace: &str) -> Sequence {
     let mut rng = StdRng::seed_from_u64(number);
     let kind = *KINDS.choose(&mut rng).unwrap();
     let mut writer = Writer {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::sequence::Request;
 
 /// An API server with what is known of the object of the present sequence.
-pub struct Side {
+pub(crate) struct Side {
     client: Client,
     uid: Option<String>,
     versions: Vec<String>,
@@ -19,18 +19,18 @@ pub struct Side {
 
 /// What was answered, as it came.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub code: u16,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) body: Value,
 }
 
 impl Side {
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self { client, uid: None, versions: Vec::new() }
     }
 
     /// Asks, and remembers uid and version of the object when it is in the answer.
-    pub async fn ask(&mut self, request: &Request) -> anyhow::Result<Answer> {
+    pub(crate) async fn ask(&mut self, request: &Request) -> anyhow::Result<Answer> {
         let answer = self.send(request).await?;
         let metadata = &answer.body["metadata"];
         if answer.code < 300 && answer.body["kind"] != "Status" {
@@ -75,7 +75,7 @@ impl Side {
     }
 
     /// The patch with which the operator hands its fields over.
-    pub async fn hand_over(&mut self, path: &str) -> anyhow::Result<Option<Request>> {
+    pub(crate) async fn hand_over(&mut self, path: &str) -> anyhow::Result<Option<Request>> {
         let get = Request {
             method: "GET",
             path: path.to_owned(),
@@ -96,7 +96,7 @@ impl Side {
     }
 
     /// The events of a watch.
-    pub async fn watch(
+    pub(crate) async fn watch(
         &self,
         request: &Request,
     ) -> anyhow::Result<BoxStream<'static, anyhow::Result<Value>>> {
@@ -108,7 +108,9 @@ impl Side {
 }
 
 /// The events of a watch up to the object that ends it.
-pub async fn until_last(watch: &mut BoxStream<'static, anyhow::Result<Value>>) -> anyhow::Result<Vec<Value>> {
+pub(crate) async fn until_last(
+    watch: &mut BoxStream<'static, anyhow::Result<Value>>,
+) -> anyhow::Result<Vec<Value>> {
     let mut events = Vec::new();
     loop {
         let event = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;

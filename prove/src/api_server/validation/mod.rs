@@ -53,15 +53,13 @@ fn name(kind: Kind, object: &Value, causes: &mut Vec<Cause>) {
         causes.push(Cause::required("metadata.name", "name or generateName is required"));
         return;
     }
-    match kind {
-        Kind::Service | Kind::StatefulSet => {
-            if !is_label(name) {
-                causes.push(Cause::invalid("metadata.name", given, LABEL));
-            }
-        }
-        Kind::PodDisruptionBudget => {}
-        _ if !is_subdomain(name) => causes.push(Cause::invalid("metadata.name", given, SUBDOMAIN)),
-        _ => {}
+    let (fits, rule) = match kind {
+        Kind::Service | Kind::StatefulSet => (is_label(name), LABEL),
+        Kind::PodDisruptionBudget => (true, ""),
+        _ => (is_subdomain(name), SUBDOMAIN),
+    };
+    if !fits {
+        causes.push(Cause::invalid("metadata.name", given, rule));
     }
 }
 

@@ -81,7 +81,7 @@ fn container(container: &Value, volumes: &[&str], at: &str, causes: &mut Vec<Cau
     match text(&container["name"]) {
         "" => causes.push(Cause::required(format!("{at}.name"), "")),
         name if !is_label(name) => {
-            causes.push(Cause::invalid(format!("{at}.name"), &container["name"], LABEL))
+            causes.push(Cause::invalid(format!("{at}.name"), &container["name"], LABEL));
         }
         _ => {}
     }
