@@ -11,7 +11,11 @@ mod sequence;
 #[path = "fidelity/side.rs"]
 mod side;
 
-use std::{collections::BTreeMap, sync::Mutex, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use authservice::api::AuthService;
@@ -54,24 +58,24 @@ async fn the_model_answers_as_the_api_server_does() -> anyhow::Result<()> {
     for lane in 0..LANES {
         make_namespace(&client, &format!("{run}-{lane}")).await?;
     }
-    let (started, found, asked) = (Instant::now(), Mutex::new(Found::new()), Mutex::new(0));
-    futures::stream::iter(0..LANES as u64)
-        .for_each_concurrent(None, |lane| {
-            let (client, found, asked, run) = (&client, &found, &asked, &run);
+    let (started, found, asked) = (Instant::now(), RefCell::new(Found::new()), Cell::new(0));
+    let lanes = (0..LANES).zip(first..).map(|(lane, first)| (format!("{run}-{lane}"), first));
+    let last = first + count;
+    futures::stream::iter(lanes)
+        .for_each_concurrent(None, |(namespace, first)| {
+            let (client, found, asked) = (&client, &found, &asked);
             async move {
-                let namespace = format!("{run}-{lane}");
-                for number in (first..first + count).skip(lane as usize).step_by(LANES) {
-                    let outcome = replay_twice(client, number, &namespace, only.is_some(), found).await;
-                    match outcome {
-                        Ok(steps) => *asked.lock().unwrap() += steps,
-                        Err(error) => note(found, "broken".to_owned(), number, format!("{error:#}")),
+                for number in (first..last).step_by(LANES) {
+                    match replay_twice(client, number, &namespace, only.is_some(), found).await {
+                        Ok(steps) => asked.set(asked.get() + steps),
+                        Err(error) => note(found, "broken", number, &format!("{error:#}")),
                     }
                 }
             }
         })
         .await;
-    println!("{} requests in {} s", asked.lock().unwrap(), started.elapsed().as_secs());
-    let found = found.into_inner().unwrap();
+    println!("{} requests in {} s", asked.get(), started.elapsed().as_secs());
+    let found = found.into_inner();
     let mut listed: Vec<_> = found.iter().collect();
     listed.sort_by_key(|(_, (times, _))| std::cmp::Reverse(*times));
     for (what, (times, example)) in &listed {
@@ -125,9 +129,9 @@ fn request(method: &'static str, path: &str, body: &Value) -> sequence::Request 
     sequence::Request { method, path, content_type: "application/json", accept: "application/json", body }
 }
 
-fn note(found: &Mutex<Found>, what: String, number: u64, example: String) {
-    let mut found = found.lock().unwrap();
-    let entry = found.entry(what).or_insert_with(|| (0, format!("sequence {number}: {example}")));
+fn note(found: &RefCell<Found>, what: &str, number: u64, example: &str) {
+    let mut found = found.borrow_mut();
+    let entry = found.entry(what.to_owned()).or_insert_with(|| (0, format!("sequence {number}: {example}")));
     entry.0 += 1;
 }
 
@@ -142,11 +146,11 @@ async fn replay_twice(
     number: u64,
     namespace: &str,
     shown: bool,
-    found: &Mutex<Found>,
+    found: &RefCell<Found>,
 ) -> anyhow::Result<usize> {
-    let first = Mutex::default();
+    let first = RefCell::default();
     let steps = replay(client, number, 0, namespace, shown, &first).await?;
-    if !first.into_inner().unwrap().is_empty() {
+    if !first.into_inner().is_empty() {
         replay(client, number, 1, namespace, shown, found).await?;
     }
     Ok(steps)
@@ -159,7 +163,7 @@ async fn replay(
     attempt: u64,
     namespace: &str,
     shown: bool,
-    found: &Mutex<Found>,
+    found: &RefCell<Found>,
 ) -> anyhow::Result<usize> {
     let sequence = sequence(number, attempt, namespace);
     let server = ApiServer::new(Timestamp::now);
@@ -211,7 +215,7 @@ async fn replay(
                 to_model.path,
                 short(&to_model.body)
             );
-            note(found, format!("{word} {at}"), number, example);
+            note(found, &format!("{word} {at}"), number, &example);
         }
         if !all.is_empty() {
             return Ok(sequence.steps.len());
@@ -226,9 +230,9 @@ async fn replay(
         for (at, one, other) in differences(&one, &other) {
             note(
                 found,
-                format!("{} watch {at}", sequence.kind.name()),
+                &format!("{} watch {at}", sequence.kind.name()),
                 number,
-                format!("model {} real {} at {}", short(&one), short(&other), request.path),
+                &format!("model {} real {} at {}", short(&one), short(&other), request.path),
             );
         }
     }

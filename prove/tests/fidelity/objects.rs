@@ -130,28 +130,28 @@ pub(crate) fn metadata_edits(kind: Kind) -> Vec<Value> {
     edits
 }
 
-fn in_container(change: Value) -> Value {
+fn in_container(change: &Value) -> Value {
     let mut spec = pod_spec();
-    json_patch::merge(&mut spec["containers"][0], &change);
+    json_patch::merge(&mut spec["containers"][0], change);
     json!({"spec": {"template": {"spec": {"containers": spec["containers"]}}}})
 }
 
 fn template_edits() -> Vec<Value> {
     vec![
-        in_container(json!({"image": "registry.test/server:2"})),
-        in_container(json!({"image": "registry.test/server"})),
-        in_container(json!({"image": null})),
-        in_container(json!({"env": [{"name": "TWO", "value": "3"}]})),
+        in_container(&json!({"image": "registry.test/server:2"})),
+        in_container(&json!({"image": "registry.test/server"})),
+        in_container(&json!({"image": null})),
+        in_container(&json!({"env": [{"name": "TWO", "value": "3"}]})),
         in_container(
-            json!({"env": [{"name": "TWO", "value": "2"}, {"name": "ONE", "value": "1"}, {"name": "NEW", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
+            &json!({"env": [{"name": "TWO", "value": "2"}, {"name": "ONE", "value": "1"}, {"name": "NEW", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
         ),
-        in_container(json!({"env": []})),
+        in_container(&json!({"env": []})),
         in_container(
-            json!({"ports": [{"containerPort": 5000, "name": "http"}, {"containerPort": 5001, "name": "admin", "protocol": "TCP"}]}),
+            &json!({"ports": [{"containerPort": 5000, "name": "http"}, {"containerPort": 5001, "name": "admin", "protocol": "TCP"}]}),
         ),
-        in_container(json!({"resources": {"limits": {"cpu": 1, "memory": "1024Mi"}}})),
-        in_container(json!({"resources": null})),
-        in_container(json!({"readinessProbe": {"exec": {"command": ["true"]}}})),
+        in_container(&json!({"resources": {"limits": {"cpu": 1, "memory": "1024Mi"}}})),
+        in_container(&json!({"resources": null})),
+        in_container(&json!({"readinessProbe": {"exec": {"command": ["true"]}}})),
         json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-02T03:04:05Z"}}}}}),
         json!({"spec": {"template": {"metadata": {"labels": {"more": "1"}}}}}),
         json!({"spec": {"template": {"metadata": {"labels": {"app": "other"}}}}}),
@@ -198,36 +198,8 @@ pub(crate) fn edits(kind: Kind) -> Vec<Value> {
             json!({"spec": {"publishNotReadyAddresses": false}}),
             json!({"spec": {"sessionAffinity": "None"}}),
         ],
-        Kind::Deployment => {
-            let mut edits = template_edits();
-            edits.extend([
-                json!({"spec": {"replicas": 3}}),
-                json!({"spec": {"replicas": 0}}),
-                json!({"spec": {"replicas": null}}),
-                json!({"spec": {"replicas": -1}}),
-                json!({"spec": {"paused": true}}),
-                json!({"spec": {"paused": false}}),
-                json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}),
-                json!({"spec": {"strategy": null}}),
-                json!({"spec": {"selector": {"matchLabels": {"app": "other"}}}}),
-                json!({"spec": {"selector": null}}),
-                json!({"spec": {"minReadySeconds": 0}}),
-                json!({"spec": {"unknown": 1}}),
-            ]);
-            edits
-        }
-        Kind::StatefulSet => {
-            let mut edits = template_edits();
-            edits.extend([
-                json!({"spec": {"replicas": 2}}),
-                json!({"spec": {"serviceName": "other"}}),
-                json!({"spec": {"podManagementPolicy": "OrderedReady"}}),
-                json!({"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}}),
-                json!({"spec": {"volumeClaimTemplates": null}}),
-                json!({"spec": {"selector": {"matchLabels": {"app": "other"}}}}),
-            ]);
-            edits
-        }
+        Kind::Deployment => deployment(),
+        Kind::StatefulSet => stateful_set(),
         Kind::ReplicaSet => vec![json!({"spec": {"replicas": 3}})],
         Kind::PersistentVolumeClaim => vec![
             json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}),
@@ -273,6 +245,38 @@ pub(crate) fn edits(kind: Kind) -> Vec<Value> {
     }
 }
 
+fn deployment() -> Vec<Value> {
+    let mut edits = template_edits();
+    edits.extend([
+        json!({"spec": {"replicas": 3}}),
+        json!({"spec": {"replicas": 0}}),
+        json!({"spec": {"replicas": null}}),
+        json!({"spec": {"replicas": -1}}),
+        json!({"spec": {"paused": true}}),
+        json!({"spec": {"paused": false}}),
+        json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}),
+        json!({"spec": {"strategy": null}}),
+        json!({"spec": {"selector": {"matchLabels": {"app": "other"}}}}),
+        json!({"spec": {"selector": null}}),
+        json!({"spec": {"minReadySeconds": 0}}),
+        json!({"spec": {"unknown": 1}}),
+    ]);
+    edits
+}
+
+fn stateful_set() -> Vec<Value> {
+    let mut edits = template_edits();
+    edits.extend([
+        json!({"spec": {"replicas": 2}}),
+        json!({"spec": {"serviceName": "other"}}),
+        json!({"spec": {"podManagementPolicy": "OrderedReady"}}),
+        json!({"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}}),
+        json!({"spec": {"volumeClaimTemplates": null}}),
+        json!({"spec": {"selector": {"matchLabels": {"app": "other"}}}}),
+    ]);
+    edits
+}
+
 fn auth_service() -> Vec<Value> {
     vec![
         json!({"spec": {"replicas": 3}}),
@@ -304,7 +308,7 @@ fn auth_service() -> Vec<Value> {
         json!({"spec": {"token": {"issuer": "two", "audience": "authservice-administration"}}}),
         json!({"spec": {"token": {"revocationLag": "10m"}}}),
         json!({"spec": {"passwords": {"argon2": {"memoryKiB": 8192, "iterations": 1}}}}),
-        json!({"spec": {"passwords": {"argon2": {"memoryKiB": 1048576, "iterations": 4}}}}),
+        json!({"spec": {"passwords": {"argon2": {"memoryKiB": 1_048_576, "iterations": 4}}}}),
         json!({"spec": {"passwords": {"legacyFormats": ["bcrypt", "bcrypt"]}}}),
         json!({"spec": {"loginProtection": {"trustedProxies": ["10.0.0.0/8", "192.0.2.7"], "window": "15m"}}}),
         json!({"spec": {"loginProtection": {"trustedProxies": ["here"], "lockout": "25h"}}}),

@@ -1,7 +1,7 @@
 //! Random sequences of requests, as an operator, its users and the controllers beside it send them.
 
 use authservice_prove::api_server::Kind;
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
 use super::objects;
@@ -46,7 +46,7 @@ const OURS: &str = "authservice-operator";
 #[must_use]
 pub(crate) fn sequence(number: u64, attempt: u64, namespace: &str) -> Sequence {
     let mut rng = StdRng::seed_from_u64(number);
-    let kind = *KINDS.choose(&mut rng).unwrap();
+    let kind = KINDS[rng.random_range(0..KINDS.len())];
     let mut writer = Writer {
         rng,
         kind,
@@ -107,7 +107,7 @@ impl Writer {
     }
 
     fn one<T: Clone>(&mut self, of: &[T]) -> T {
-        of.choose(&mut self.rng).unwrap().clone()
+        of[self.rng.random_range(0..of.len())].clone()
     }
 
     fn steps(&mut self) -> Vec<Step> {
@@ -186,10 +186,6 @@ impl Writer {
         self.one(&edits)
     }
 
-    fn ask(&self, method: &'static str, path: String, content_type: &'static str, body: Value) -> Step {
-        Step::Ask(Request { method, path, content_type, accept: PLAIN, body })
-    }
-
     fn create(&mut self) -> Step {
         let mut object = self.object();
         if self.chance(5) {
@@ -208,13 +204,12 @@ impl Writer {
             object["metadata"]["namespace"] = json!("elsewhere");
         }
         if self.chance(3) {
-            let metadata = object["metadata"].as_object_mut().unwrap();
-            metadata.remove("name");
-            metadata.insert("generateName".to_owned(), json!(format!("{}-", self.name)));
+            let base = json!({"metadata": {"name": null, "generateName": format!("{}-", self.name)}});
+            json_patch::merge(&mut object, &base);
         }
         let manager = self.manager();
         let path = format!("{}{manager}", self.collection);
-        self.ask("POST", path, PLAIN, object)
+        ask("POST", path, PLAIN, object)
     }
 
     /// The object at whose appearance a watch has told everything.
@@ -230,7 +225,7 @@ impl Writer {
         if self.kind == Kind::Event {
             object["regarding"]["namespace"] = json!(self.namespace);
         }
-        self.ask("POST", self.collection.clone(), PLAIN, object)
+        ask("POST", self.collection.clone(), PLAIN, object)
     }
 
     fn get(&mut self) -> Step {
@@ -284,16 +279,16 @@ impl Writer {
         let mut object = self.object();
         self.guard(&mut object);
         let path = format!("{}{}", self.path(), self.manager());
-        self.ask("PUT", path, PLAIN, object)
+        ask("PUT", path, PLAIN, object)
     }
 
     fn merge(&mut self) -> Step {
-        let mut patch = self.edit();
+        let mut change = self.edit();
         if self.chance(30) {
-            self.guard(&mut patch);
+            self.guard(&mut change);
         }
         let path = format!("{}{}", self.path(), self.manager());
-        self.ask("PATCH", path, MERGE, patch)
+        ask("PATCH", path, MERGE, change)
     }
 
     fn json(&mut self) -> Step {
@@ -302,7 +297,8 @@ impl Writer {
             0..5 => operations
                 .push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": "@version"})),
             5..7 => {
-                operations.push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": "@stale"}))
+                operations
+                    .push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": "@stale"}));
             }
             _ => {}
         }
@@ -312,7 +308,7 @@ impl Writer {
             operations.push(operation);
         }
         let path = format!("{}{}", self.path(), self.manager());
-        self.ask("PATCH", path, JSON, Value::Array(operations))
+        ask("PATCH", path, JSON, Value::Array(operations))
     }
 
     fn apply(&mut self) -> Step {
@@ -331,7 +327,7 @@ impl Writer {
         let manager = self.one(&[OURS, OURS, OURS, "helm", "authservice-operator/handover"]);
         let force = if self.chance(70) { "&force=true" } else { "" };
         let path = format!("{}?fieldManager={manager}{force}", self.path());
-        self.ask("PATCH", path, APPLY, object)
+        ask("PATCH", path, APPLY, object)
     }
 
     fn status(&mut self) -> Step {
@@ -339,16 +335,16 @@ impl Writer {
         if all.is_empty() {
             return self.get();
         }
-        let mut patch = self.one(&all);
+        let mut change = self.one(&all);
         if self.chance(30) {
             let edit = self.edit();
-            json_patch::merge(&mut patch, &edit);
+            json_patch::merge(&mut change, &edit);
         }
         if self.chance(40) {
-            self.guard(&mut patch);
+            self.guard(&mut change);
         }
         let path = format!("{}/status{}", self.path(), self.manager());
-        self.ask("PATCH", path, MERGE, patch)
+        ask("PATCH", path, MERGE, change)
     }
 
     fn scale(&mut self) -> Step {
@@ -358,8 +354,8 @@ impl Writer {
         let replicas = self.rng.random_range(0..4);
         let path = format!("{}/scale{}", self.path(), self.manager());
         match self.rng.random_range(0..3) {
-            0 => self.ask("GET", format!("{}/scale", self.path()), PLAIN, Value::Null),
-            _ => self.ask("PATCH", path, MERGE, json!({"spec": {"replicas": replicas}})),
+            0 => ask("GET", format!("{}/scale", self.path()), PLAIN, Value::Null),
+            _ => ask("PATCH", path, MERGE, json!({"spec": {"replicas": replicas}})),
         }
     }
 
@@ -381,6 +377,10 @@ impl Writer {
         if self.kind == Kind::Pod && self.chance(30) {
             options["gracePeriodSeconds"] = json!(0);
         }
-        self.ask("DELETE", self.path(), PLAIN, options)
+        ask("DELETE", self.path(), PLAIN, options)
     }
+}
+
+fn ask(method: &'static str, path: String, content_type: &'static str, body: Value) -> Step {
+    Step::Ask(Request { method, path, content_type, accept: PLAIN, body })
 }

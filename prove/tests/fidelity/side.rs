@@ -33,13 +33,14 @@ impl Side {
     pub(crate) async fn ask(&mut self, request: &Request) -> anyhow::Result<Answer> {
         let answer = self.send(request).await?;
         let metadata = &answer.body["metadata"];
-        if answer.code < 300 && answer.body["kind"] != "Status" {
-            if let Some(uid) = metadata["uid"].as_str() {
-                self.uid = Some(uid.to_owned());
-                let version = metadata["resourceVersion"].as_str().unwrap_or_default().to_owned();
-                if self.versions.last() != Some(&version) {
-                    self.versions.push(version);
-                }
+        if answer.code < 300
+            && answer.body["kind"] != "Status"
+            && let Some(uid) = metadata["uid"].as_str()
+        {
+            self.uid = Some(uid.to_owned());
+            let version = metadata["resourceVersion"].as_str().unwrap_or_default().to_owned();
+            if self.versions.last() != Some(&version) {
+                self.versions.push(version);
             }
         }
         Ok(answer)
@@ -85,8 +86,8 @@ impl Side {
         };
         let live = self.send(&get).await?;
         let manager = authservice::operator::labels::MANAGER;
-        let patch = authservice::operator::auth_service::ownership::hand_over(&live.body, manager);
-        Ok(patch.map(|operations| Request {
+        let operations = authservice::operator::auth_service::ownership::hand_over(&live.body, manager);
+        Ok(operations.map(|operations| Request {
             method: "PATCH",
             path: format!("{path}?fieldManager={manager}"),
             content_type: "application/json-patch+json",
