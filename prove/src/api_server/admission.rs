@@ -1,14 +1,17 @@
-//! What the API server's admission plugins add.
+//! What the API server's admission plugins add and refuse. Service accounts are left out, as the test
+//! clusters do: a pod gets no account and no token.
 
 use serde_json::{Value, json};
 
-use super::{kinds::Kind, store::Store};
+use super::{kinds::Kind, quantity, status::Status};
 
 /// Finalizer of a volume claim, taken off by a controller once no pod uses it.
 const IN_USE: &str = "kubernetes.io/pvc-protection";
+/// The storage class whose volumes do not grow. Those of every other class do.
+const FIXED_SIZE: &str = "fixed-size";
 
 /// Adds what the plugins add to a new object.
-pub(super) fn mutate(kind: Kind, object: &mut Value, store: &mut Store) {
+pub(super) fn mutate(kind: Kind, object: &mut Value) {
     match kind {
         Kind::PersistentVolumeClaim => {
             let finalizers = &mut object["metadata"]["finalizers"];
@@ -21,49 +24,36 @@ pub(super) fn mutate(kind: Kind, object: &mut Value, store: &mut Store) {
                 finalizers.push(json!(IN_USE));
             }
         }
-        Kind::Pod => pod(object, store),
+        Kind::Pod => pod(object),
         _ => {}
     }
 }
 
-fn pod(object: &mut Value, store: &mut Store) {
+/// Refuses a volume that is to grow and cannot.
+pub(super) fn check(kind: Kind, live: &Value, new: &Value) -> Result<(), Status> {
+    let size = |claim: &Value| {
+        claim.pointer("/spec/resources/requests/storage").and_then(Value::as_str).and_then(quantity::nano)
+    };
+    if kind != Kind::PersistentVolumeClaim || size(new) <= size(live) {
+        return Ok(());
+    }
+    let class = |claim: &Value| claim["spec"]["storageClassName"].as_str().unwrap_or_default().to_owned();
+    let (before, class) = (class(live), class(new));
+    if !class.is_empty() && class == before && class != FIXED_SIZE {
+        return Ok(());
+    }
+    let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+    Err(Status::forbidden(kind, new["metadata"]["name"].as_str().unwrap_or_default(), why))
+}
+
+fn pod(object: &mut Value) {
     let spec = &mut object["spec"];
-    if spec.get("serviceAccountName").is_none_or(Value::is_null) {
-        spec["serviceAccountName"] = json!("default");
-        spec["serviceAccount"] = json!("default");
-    }
-    if spec.get("automountServiceAccountToken") != Some(&json!(false)) {
-        mount_token(spec, store);
-    }
     for (field, value) in [("priority", json!(0)), ("preemptionPolicy", json!("PreemptLowerPriority"))] {
         if spec.get(field).is_none_or(Value::is_null) {
             spec[field] = value;
         }
     }
     tolerate(spec);
-}
-
-fn mount_token(spec: &mut Value, store: &mut Store) {
-    const PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-    let name = format!("kube-api-access-{}", super::writes::suffix(store.draw()));
-    for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
-            let mount = json!({"name": name, "readOnly": true, "mountPath": PATH});
-            match container["volumeMounts"].as_array_mut() {
-                Some(mounts) => mounts.push(mount),
-                None => container["volumeMounts"] = json!([mount]),
-            }
-        }
-    }
-    let volume = json!({"name": name, "projected": {"defaultMode": 0o644, "sources": [
-        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
-    ]}});
-    match spec["volumes"].as_array_mut() {
-        Some(volumes) => volumes.push(volume),
-        None => spec["volumes"] = json!([volume]),
-    }
 }
 
 /// A pod stays for five minutes on a node that is lost.

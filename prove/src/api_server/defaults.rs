@@ -69,10 +69,14 @@ fn by_schema(shape: &Shape, value: &mut Value) {
             }
         }
         (Shape::List { item, .. }, Value::Array(items)) => {
-            items.iter_mut().for_each(|value| by_schema(item, value));
+            for value in items {
+                by_schema(item, value);
+            }
         }
         (Shape::Map { value: shape, .. }, Value::Object(object)) => {
-            object.values_mut().for_each(|value| by_schema(shape, value));
+            for value in object.values_mut() {
+                by_schema(shape, value);
+            }
         }
         _ => {}
     }
@@ -135,7 +139,10 @@ fn stateful_set(spec: &mut Object) {
         set(strategy, "type", json!("RollingUpdate"));
         if strategy["type"] == "RollingUpdate" {
             set(strategy, "rollingUpdate", json!({}));
-            within(strategy, "rollingUpdate", |rolling| set(rolling, "partition", json!(0)));
+            within(strategy, "rollingUpdate", |rolling| {
+                set(rolling, "partition", json!(0));
+                set(rolling, "maxUnavailable", json!(1));
+            });
         }
     });
     set(spec, "persistentVolumeClaimRetentionPolicy", json!({}));
@@ -193,6 +200,14 @@ fn pod_object(root: &mut Object) {
     within(root, "spec", |spec| {
         pod(spec);
         set(spec, "enableServiceLinks", json!(true));
+        if spec.get("hostNetwork") == Some(&json!(true)) {
+            each(spec, "containers", |container| {
+                each(container, "ports", |port| {
+                    let own = port.get("containerPort").cloned().unwrap_or_default();
+                    set(port, "hostPort", own);
+                });
+            });
+        }
     });
     within(root, "status", |status| set(status, "phase", json!("Pending")));
 }

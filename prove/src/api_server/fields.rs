@@ -139,7 +139,7 @@ impl Fields {
 }
 
 /// One step of a path, as in messages: `.spec`, `[name="a"]`, `[="v"]`.
-fn shown(element: &str) -> String {
+pub(super) fn shown(element: &str) -> String {
     match element.split_at_checked(2) {
         Some(("f:", name)) => format!(".{name}"),
         Some(("k:", keys)) => {

@@ -7,7 +7,7 @@ use super::{
     kinds::Kind,
     schema::{self, Shape},
     status::Status,
-    typed::{compare, merge, set_of, with_named, without},
+    typed::{compare, fits, merge, set_of, with_named, without},
 };
 
 /// Who writes, and how: one entry of `managedFields`.
@@ -133,11 +133,21 @@ impl Managers {
 
 /// What the write path leaves out of the account: an endpoint does not own what it does not write.
 fn ignored(kind: Kind, subresource: &str) -> Fields {
-    match subresource {
-        "" if kind.has_status() => Fields::path(&["status"]),
-        "status" => Fields::path(&["spec"]),
-        _ => Fields::default(),
+    let paths: &[&[&str]] = match (kind, subresource) {
+        (kind, "") if kind.has_status() => &[&["status"]],
+        (Kind::AuthService, "status") => &[&["metadata"], &["spec"]],
+        (Kind::Deployment, "status") => &[&["metadata", "labels"], &["spec"]],
+        (Kind::Pod, "status") => {
+            &[&["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"], &["spec"]]
+        }
+        (_, "status") => &[&["spec"]],
+        _ => &[],
+    };
+    let mut ignored = Fields::default();
+    for path in paths {
+        ignored.union(&Fields::path(path));
     }
+    ignored
 }
 
 fn never_owned() -> Fields {
@@ -171,6 +181,9 @@ pub(super) fn update(kind: Kind, live: &Value, new: &mut Value, manager: &Manage
             entries.is_empty()
                 || matches!(&entries[..], [only] if only.as_object().is_some_and(serde_json::Map::is_empty))
         });
+        // Custom resources cannot tell an empty list from none.
+        let reset = reset
+            && !(kind == Kind::AuthService && given.and_then(Value::as_array).is_some_and(Vec::is_empty));
         let given = Managers::of(new);
         if reset {
             Managers::default()
@@ -184,6 +197,11 @@ pub(super) fn update(kind: Kind, live: &Value, new: &mut Value, manager: &Manage
     };
     strip(new);
     if managers.is_empty() && !creates {
+        return;
+    }
+    // What does not fit the schema cannot be accounted for.
+    if kind == Kind::AuthService && !fits(schema::of(kind), new) {
+        attach(new, live.pointer("/metadata/managedFields").cloned());
         return;
     }
     track(kind, live, new, manager, now, &mut managers);
@@ -233,11 +251,7 @@ pub(super) fn apply(
     let mut own = set_of(shape, config);
     own.subtract_whole(&ignored);
     let last = managers.get(manager).cloned();
-    managers.put(
-        manager.clone(),
-        last.as_ref().map_or_else(|| now.to_owned(), |last| last.time.clone()),
-        own,
-    );
+    managers.put(manager.clone(), String::new(), own);
     let mut object = match &last {
         Some(last) => prune(shape, &merged, &last.fields, &managers),
         None => merged,
@@ -254,10 +268,8 @@ pub(super) fn apply(
     managers.dispossess(&written, &difference.removed, Some(manager));
     let mut own = managers.get(manager).map(|entry| entry.fields.clone()).unwrap_or_default();
     own.subtract(&never_owned());
-    let time = match last {
-        Some(last) if !changed => last.time,
-        _ => now.to_owned(),
-    };
+    // A manager that only joins has no time.
+    let time = if changed { now.to_owned() } else { last.map_or_else(String::new, |last| last.time) };
     managers.0.retain(|entry| entry.manager != *manager);
     if !own.is_empty() {
         managers.put(manager.clone(), time, own);
@@ -278,7 +290,7 @@ fn refuse_conflicts(
             conflicts.push((shown(entry, kind), path));
         }
     }
-    if conflicts.is_empty() { Ok(()) } else { Err(Status::apply_conflict(conflicts)) }
+    if conflicts.is_empty() { Ok(()) } else { Err(Status::apply_conflict(&conflicts)) }
 }
 
 /// A manager, as messages of conflicts name it.
@@ -332,18 +344,48 @@ fn attach(object: &mut Value, entries: Option<Value>) {
     }
 }
 
+/// Brings the `managedFields` up to date after a write of replicas alone, whose account is kept in terms
+/// of a `Scale`. On the way there and back every update entry loses its hold on the replicas to an
+/// entry of its own, which has no time.
+pub(super) fn scaled(kind: Kind, live: &Value, new: &mut Value, manager: &Manager) {
+    let path = Fields::path(&["spec", "replicas"]);
+    let mut managers = Managers::of(live);
+    let owns = |entry: &Entry| !entry.fields.intersection(&path).is_empty();
+    let mut owners: Vec<Manager> =
+        managers.0.iter().filter(|entry| owns(entry)).map(|entry| entry.manager.clone()).collect();
+    if live["spec"]["replicas"] != new["spec"]["replicas"] && !owners.is_empty() {
+        // No replicas are none that a `Scale` could have an owner of.
+        let none = new["spec"]["replicas"] == 0;
+        owners = if none { Vec::new() } else { vec![manager.clone()] };
+    }
+    for entry in managers.0.iter_mut().filter(|entry| owns(entry)) {
+        match owners.iter().position(|owner| *owner == entry.manager && owner.applies) {
+            Some(kept) => drop(owners.remove(kept)),
+            None => entry.fields.subtract(&path),
+        }
+    }
+    managers.0.retain(|entry| !entry.fields.is_empty());
+    managers.0.extend(owners.into_iter().map(|manager| Entry {
+        manager,
+        time: String::new(),
+        fields: path.clone(),
+    }));
+    strip(new);
+    attach(new, managers.encode(kind));
+}
+
 /// Whether two objects differ in more than the times of `managedFields`.
 pub(super) fn differ(one: &Value, other: &Value) -> bool {
     if one == other {
         return false;
     }
     let entries = |object: &Value| {
-        let mut managers = Managers::of(object);
-        managers.0.iter_mut().for_each(|entry| entry.time.clear());
-        managers.0.sort_by_key(|entry| {
-            (entry.manager.name.clone(), entry.manager.applies, entry.manager.subresource.clone())
-        });
-        managers
+        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let mut entries = entries.cloned().unwrap_or_default();
+        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+            entry.remove("time");
+        }
+        entries
     };
     stripped(one) != stripped(other) || entries(one) != entries(other)
 }

@@ -161,7 +161,7 @@ impl ApiServer {
     pub fn purge(&self, kind: Kind, namespace: &str, name: &str) {
         let key = (kind, namespace.to_owned(), name.to_owned());
         let caller = Caller { manager: String::new(), verb: "purge", subresource: String::new() };
-        self.shared.write(|writes| writes.store.take(&key, None, caller));
+        self.shared.write(|writes| writes.store.take(&key, caller));
     }
 
     /// The latest revision.

@@ -1,6 +1,7 @@
 //! What is left of a request's object once the API server has read it: unknown fields are dropped,
 //! zeros are written or dropped as Go's types do, and amounts and times take their canonical form.
 
+use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -24,7 +25,10 @@ pub(super) fn object(kind: Kind, mut written: Value) -> Result<Value, Unreadable
         object.insert("apiVersion".to_owned(), json!(kind.api_version()));
         object.insert("kind".to_owned(), json!(kind.name()));
     }
-    let mut read = value(schema::of(kind), written, &mut String::new())?;
+    let mut read = value(schema::of(kind), written, true, &mut String::new())?;
+    if kind == Kind::Secret {
+        encode_texts(&mut read);
+    }
     if let Some(object) = read.as_object_mut() {
         object.insert("apiVersion".to_owned(), json!(kind.api_version()));
         object.insert("kind".to_owned(), json!(kind.name()));
@@ -32,21 +36,31 @@ pub(super) fn object(kind: Kind, mut written: Value) -> Result<Value, Unreadable
     Ok(read)
 }
 
+/// Entries of a Secret that are written as text.
+fn encode_texts(secret: &mut Value) {
+    let Some(texts) = secret.as_object_mut().and_then(|secret| secret.remove("stringData")) else { return };
+    for (name, text) in texts.as_object().into_iter().flatten() {
+        let text = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
+        secret["data"][name] = Value::String(text);
+    }
+}
+
 /// What Go writes for an empty object of a kind.
 pub(super) fn empty(kind: Kind) -> Value {
     object(kind, json!({})).unwrap_or_default()
 }
 
-fn value(shape: &Shape, written: Value, path: &mut String) -> Result<Value, Unreadable> {
+/// What is not `typed` keeps what does not fit, for the schema to refuse it.
+fn value(shape: &Shape, written: Value, typed: bool, path: &mut String) -> Result<Value, Unreadable> {
     match (shape, written) {
         (_, Value::Null) => Ok(Value::Null),
-        (Shape::Scalar(kind), written) => scalar(*kind, written, path),
+        (Shape::Scalar(kind), written) if typed => scalar(*kind, written, path),
+        (Shape::Scalar(_), written) => Ok(written),
         (Shape::Struct(shape), Value::Object(mut written)) => {
             let mut read = Map::new();
             for (name, field) in &shape.fields {
                 let length = path.len();
                 let given = written.remove(name);
-                let was_null = matches!(given, Some(Value::Null));
                 path.push('.');
                 path.push_str(name);
                 let given = match (given, &field.zero) {
@@ -55,11 +69,13 @@ fn value(shape: &Shape, written: Value, path: &mut String) -> Result<Value, Unre
                     (given, _) => given,
                 };
                 if let Some(given) = given {
-                    let given = value(&field.shape, given, path)?;
-                    let dropped = shape.typed
+                    let given = value(&field.shape, given, shape.typed, path)?;
+                    // An empty list of managers asks to forget them.
+                    let dropped = name != "managedFields"
+                        && shape.typed
                         && field.zero.is_none()
                         && is_dropped(&given, field.omit_zero, &field.shape);
-                    if !dropped && (!was_null || shape.typed || field.nullable) {
+                    if !dropped {
                         read.insert(name.clone(), given);
                     }
                 }
@@ -73,7 +89,7 @@ fn value(shape: &Shape, written: Value, path: &mut String) -> Result<Value, Unre
                 let length = path.len();
                 path.push('.');
                 path.push_str(&name);
-                let mut given = value(shape, written, path)?;
+                let mut given = value(shape, written, typed, path)?;
                 if given.is_null() && matches!(**shape, Shape::Scalar(Scalar::String | Scalar::Bytes)) {
                     given = json!("");
                 }
@@ -84,9 +100,10 @@ fn value(shape: &Shape, written: Value, path: &mut String) -> Result<Value, Unre
         }
         (Shape::List { item, .. }, Value::Array(written)) => written
             .into_iter()
-            .map(|written| value(item, written, path))
+            .map(|written| value(item, written, typed, path))
             .collect::<Result<_, _>>()
             .map(Value::Array),
+        (_, written) if !typed => Ok(written),
         (_, written) => Err(Unreadable { path: path.clone(), found: kind_of(&written) }),
     }
 }
@@ -130,7 +147,6 @@ fn scalar(kind: Scalar, written: Value, path: &str) -> Result<Value, Unreadable>
 }
 
 fn is_base64(text: &str) -> bool {
-    use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text).is_ok()
 }
 

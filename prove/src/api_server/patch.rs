@@ -1,5 +1,6 @@
 //! The patches that are no apply.
 
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 use super::status::Status;
@@ -20,9 +21,25 @@ impl Patch {
         match self {
             Self::Merge(patch) => json_patch::merge(&mut object, patch),
             Self::Json(patch) => {
-                json_patch::patch(&mut object, patch).map_err(|_error| Status::unfit_patch())?;
+                for operation in &patch.0 {
+                    let operation = lenient(operation, &object);
+                    json_patch::patch(&mut object, &[operation]).map_err(|_error| Status::unfit_patch())?;
+                }
             }
         }
         Ok(object)
     }
+}
+
+/// The API server's library lets a field be replaced that is not there.
+fn lenient(operation: &PatchOperation, object: &Value) -> PatchOperation {
+    if let PatchOperation::Replace(replace) = operation
+        && let Some((parent, last)) = replace.path.as_str().rsplit_once('/')
+        && let Some(Value::Object(fields)) = object.pointer(parent)
+        && !fields.contains_key(&last.replace("~1", "/").replace("~0", "~"))
+    {
+        let (path, value) = (replace.path.clone(), replace.value.clone());
+        return PatchOperation::Add(AddOperation { path, value });
+    }
+    operation.clone()
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     kinds::Kind,
-    request::Listing,
+    request::{Listing, Moment},
     status::Status,
     store::{Form, Key, Store, Stored},
 };
@@ -40,6 +40,9 @@ pub(super) fn list(
     let remaining = items.len().saturating_sub(limit);
     items.truncate(limit);
     let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if kind == Kind::AuthService && !listing.partial {
+        metadata["continue"] = json!("");
+    }
     if remaining > 0
         && let Some(last) = items.last()
     {
@@ -58,6 +61,11 @@ pub(super) fn list(
     let mut body =
         format!(r#"{{"kind":"{name}List","apiVersion":"{version}","metadata":{metadata},"items":["#)
             .into_bytes();
+    if listing.partial && items.is_empty() {
+        body.truncate(body.len() - 1);
+        body.extend_from_slice(b"null}");
+        return Ok(Bytes::from(body));
+    }
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             body.push(b',');
@@ -70,13 +78,15 @@ pub(super) fn list(
 
 /// The revision from which a list starts.
 fn started(store: &Store, listing: &Listing, now: u64) -> Result<u64, Status> {
-    match listing.version {
-        Some(version) if version > now => Err(Status::too_large(version, now)),
-        Some(version) if listing.exact && version < store.compacted() => {
+    match listing.moment {
+        Moment::From(revision) | Moment::Exactly(revision) if revision > now => {
+            Err(Status::too_large(revision, now))
+        }
+        Moment::Exactly(revision) if revision < store.compacted() => {
             Err(Status::expired("The resourceVersion for the provided list is too old."))
         }
-        Some(version) if listing.exact => Ok(version),
-        _ => Ok(now),
+        Moment::Exactly(revision) => Ok(revision),
+        Moment::Any | Moment::From(_) => Ok(now),
     }
 }
 

@@ -41,11 +41,21 @@ pub(super) struct Listing {
     pub(super) selector: Selector,
     pub(super) limit: Option<usize>,
     pub(super) continues: Option<String>,
-    pub(super) version: Option<u64>,
-    pub(super) exact: bool,
+    pub(super) moment: Moment,
     pub(super) bookmarks: bool,
     pub(super) initial_events: bool,
     pub(super) timeout_seconds: Option<u64>,
+}
+
+/// The moment that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Now, or as it comes.
+    Any,
+    /// This revision or a later one.
+    From(u64),
+    /// This revision.
+    Exactly(u64),
 }
 
 /// Where a path leads.
@@ -165,13 +175,18 @@ impl Query {
         )?;
         let limit =
             self.number("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+        let exact = self.get("resourceVersionMatch") == Some("Exact");
+        let moment = match self.number("resourceVersion")? {
+            None | Some(0) => Moment::Any,
+            Some(revision) if exact => Moment::Exactly(revision),
+            Some(revision) => Moment::From(revision),
+        };
         Ok(Listing {
             partial,
             selector,
             limit,
             continues: self.get("continue").filter(|token| !token.is_empty()).map(str::to_owned),
-            version: self.number("resourceVersion")?,
-            exact: self.get("resourceVersionMatch") == Some("Exact"),
+            moment,
             bookmarks: self.is_set("allowWatchBookmarks"),
             initial_events: self.is_set("sendInitialEvents"),
             timeout_seconds: self.number("timeoutSeconds")?,

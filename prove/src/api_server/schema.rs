@@ -92,27 +92,15 @@ pub(super) struct Field {
     pub(super) zero: Option<Value>,
     /// Whether a zero is not written.
     pub(super) omit_zero: bool,
-    /// Must be set (the definition's word; Kubernetes' own kinds are validated by name).
-    pub(super) required: bool,
     /// The schema's default.
     pub(super) default: Option<Value>,
     /// Whether null is a value (the definition's word).
     pub(super) nullable: bool,
-    /// The values it may have.
-    pub(super) options: Vec<Value>,
 }
 
 impl Field {
     fn new(shape: Shape) -> Self {
-        Self {
-            shape,
-            zero: None,
-            omit_zero: false,
-            required: false,
-            default: None,
-            nullable: false,
-            options: Vec::new(),
-        }
+        Self { shape, zero: None, omit_zero: false, default: None, nullable: false }
     }
 }
 
@@ -170,9 +158,7 @@ impl Types<'_> {
         Field {
             zero: written.get("zero").cloned(),
             omit_zero: written["omitZero"] == true,
-            required: written["required"] == true,
             default: written.get("default").cloned(),
-            options: written["enum"].as_array().cloned().unwrap_or_default(),
             ..Field::new(self.shape(shape))
         }
     }
@@ -258,17 +244,13 @@ fn custom(written: &Value) -> Shape {
 }
 
 fn custom_struct(written: &Value) -> Shape {
-    let required: Vec<&str> =
-        written["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let field = |name: &String, written: &Value| Field {
-        required: required.contains(&name.as_str()),
+    let field = |written: &Value| Field {
         default: written.get("default").cloned(),
         nullable: written["nullable"] == true,
-        options: written["enum"].as_array().cloned().unwrap_or_default(),
         ..Field::new(custom(written))
     };
     let fields = written["properties"].as_object().into_iter().flatten();
-    let fields = fields.map(|(name, written)| (name.clone(), field(name, written))).collect();
+    let fields = fields.map(|(name, written)| (name.clone(), field(written))).collect();
     Shape::Struct(Arc::new(Struct {
         fields,
         atomic: written["x-kubernetes-map-type"] == "atomic",

@@ -56,6 +56,40 @@ impl Cause {
         Self::new("FieldValueDuplicate", format!("Duplicate value: {}", shown(value)), field)
     }
 
+    pub(super) fn not_found(field: impl Into<String>, value: &Value) -> Self {
+        Self::new("FieldValueNotFound", format!("Not found: {}", shown(value)), field)
+    }
+
+    pub(super) fn type_invalid(field: &str, found: &str, wanted: &str) -> Self {
+        let words =
+            format!("Invalid value: \"{found}\": {field} in body must be of type {wanted}: \"{found}\"");
+        Self::new("FieldValueTypeInvalid", words, field)
+    }
+
+    pub(super) fn too_long(field: &str, most: &Value) -> Self {
+        Self::new("FieldValueTooLong", format!("Too long: may not be more than {most} bytes"), field)
+    }
+
+    pub(super) fn too_many(field: &str, count: u64, most: u64) -> Self {
+        let noun = if most == 1 { "item" } else { "items" };
+        Self::new("FieldValueTooMany", format!("Too many: {count}: must have at most {most} {noun}"), field)
+    }
+
+    /// A rule of a definition that does not hold. What it is about is shown unless it is large.
+    pub(super) fn broken_rule(field: &str, value: &Value, message: &str) -> Self {
+        let words = match value {
+            Value::Object(_) | Value::Array(_) => format!("Invalid value: {message}"),
+            value => format!("Invalid value: {}: {message}", shown(value)),
+        };
+        Self::new("FieldValueInvalid", words, if field.is_empty() { "<nil>" } else { field })
+    }
+
+    /// Rules wait until the values can be read.
+    pub(super) fn unchecked() -> Self {
+        let words = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        Self::new("FieldValueInvalid", format!("Invalid value: null: {words}"), "<nil>")
+    }
+
     pub(super) fn not_supported(field: impl Into<String>, value: &Value, options: &[&str]) -> Self {
         let options: Vec<_> = options.iter().map(|option| format!("\"{option}\"")).collect();
         let words = format!("Unsupported value: {}: supported values: {}", shown(value), options.join(", "));
@@ -80,12 +114,23 @@ fn resource(kind: Kind) -> String {
     }
 }
 
+/// `Deployment.apps`, as messages name a kind of which an object is wrong. Events are known there by the
+/// group they first had.
+fn subject(kind: Kind) -> String {
+    match kind.group() {
+        _ if kind == Kind::Event => kind.name().to_owned(),
+        "" => kind.name().to_owned(),
+        group => format!("{}.{group}", kind.name()),
+    }
+}
+
 fn details(kind: Kind, name: &str, word: &str) -> Map<String, Value> {
     let mut details = Map::new();
     if !name.is_empty() {
         details.insert("name".to_owned(), json!(name));
     }
-    if !kind.group().is_empty() {
+    let legacy = kind == Kind::Event && word == kind.name();
+    if !kind.group().is_empty() && !legacy {
         details.insert("group".to_owned(), json!(kind.group()));
     }
     details.insert("kind".to_owned(), json!(word));
@@ -101,6 +146,25 @@ impl Status {
         Self::about(404, "NotFound", format!("{} \"{name}\" not found", resource(kind)), kind, name)
     }
 
+    /// The place is taken by an object that is being deleted.
+    pub(super) fn still_exists(kind: Kind, name: &str) -> Self {
+        let mut status = Self::already_exists(kind, name);
+        status.message.insert_str(0, "object is being deleted: ");
+        status
+    }
+
+    /// An apply that cannot be read.
+    pub(super) fn unreadable_apply(config: &Value, kind: Kind, why: &str) -> Self {
+        let text = |field: &str| config["metadata"][field].as_str().unwrap_or_default();
+        let (version, word) = (kind.api_version(), kind.name());
+        let message = format!(
+            "failed to create typed patch object ({}/{}; {version}, Kind={word}): {why}",
+            text("namespace"),
+            text("name"),
+        );
+        Self { code: 500, reason: "", message, details: None }
+    }
+
     pub(super) fn already_exists(kind: Kind, name: &str) -> Self {
         Self::about(409, "AlreadyExists", format!("{} \"{name}\" already exists", resource(kind)), kind, name)
     }
@@ -108,6 +172,36 @@ impl Status {
     pub(super) fn conflict(kind: Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", resource(kind));
         Self::about(409, "Conflict", message, kind, name)
+    }
+
+    /// What a deletion asks for is not what is there.
+    pub(super) fn unmet(kind: Kind, name: &str, why: &str) -> Self {
+        let subject = subject(kind);
+        let message = format!("Operation cannot be fulfilled on {subject} \"{name}\": {why}");
+        Self {
+            code: 409,
+            reason: "Conflict",
+            message,
+            details: Some(Value::Object(details(kind, name, kind.name()))),
+        }
+    }
+
+    /// A PUT that does not say which version it replaces.
+    pub(super) fn unversioned(kind: Kind, name: &str) -> Self {
+        let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+        let mut status = Self::invalid(kind, name, std::slice::from_ref(&cause));
+        status.message =
+            format!("{} \"{name}\" is invalid: {}: {}", resource(kind), cause.field, cause.message);
+        if let Some(details) = &mut status.details {
+            details["kind"] = json!(kind.plural());
+        }
+        status
+    }
+
+    /// A new object that claims to have a version.
+    pub(super) fn versioned() -> Self {
+        let message = "resourceVersion should not be set on objects to be created".to_owned();
+        Self { code: 500, reason: "", message, details: None }
     }
 
     pub(super) fn modified(kind: Kind, name: &str) -> Self {
@@ -171,11 +265,11 @@ impl Status {
         Self { code: 422, reason: "Invalid", message, details: Some(json!({})) }
     }
 
-    pub(super) fn apply_conflict(conflicts: Vec<(String, String)>) -> Self {
+    pub(super) fn apply_conflict(conflicts: &[(String, String)]) -> Self {
         let causes: Vec<Value> = conflicts.iter().map(|(manager, field)| {
             json!({"reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": field})
         }).collect();
-        let message = conflict_message(&conflicts);
+        let message = conflict_message(conflicts);
         Self { code: 409, reason: "Conflict", message, details: Some(json!({"causes": causes})) }
     }
 
@@ -187,10 +281,7 @@ impl Status {
             [one] => one.clone(),
             all => format!("[{}]", all.join(", ")),
         };
-        let subject = match kind.group() {
-            "" => kind.name().to_owned(),
-            group => format!("{}.{group}", kind.name()),
-        };
+        let subject = subject(kind);
         let causes: Vec<Value> = causes
             .iter()
             .map(|cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field}))
@@ -209,8 +300,11 @@ impl Status {
     pub(super) fn body(&self) -> Value {
         let mut body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            body["reason"] = json!(self.reason);
+        }
         if let Some(details) = &self.details {
             body["details"] = details.clone();
         }

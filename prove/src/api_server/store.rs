@@ -114,7 +114,7 @@ pub struct Snapshot {
 }
 
 /// All objects.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Store {
     objects: Objects,
     log: Vec<Record>,
@@ -122,6 +122,13 @@ pub(super) struct Store {
     compacted: u64,
     restores: u64,
     drawn: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        // etcd's first revision.
+        Self { objects: Objects::new(), log: Vec::new(), revision: 1, compacted: 0, restores: 0, drawn: 0 }
+    }
 }
 
 impl Store {
@@ -161,11 +168,11 @@ impl Store {
         stored
     }
 
-    /// Takes an object out under the next revision, as it was last.
-    pub(super) fn take(&mut self, key: &Key, last: Option<Value>, caller: Caller) -> Option<Arc<Stored>> {
+    /// Takes an object out under the next revision, as it was stored.
+    pub(super) fn take(&mut self, key: &Key, caller: Caller) -> Option<Arc<Stored>> {
         let before = self.objects.remove(key)?;
         self.revision += 1;
-        let mut object = last.unwrap_or_else(|| Value::clone(&before.object));
+        let mut object = Value::clone(&before.object);
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         let stored = Arc::new(Stored::new(Arc::new(object)));
         self.record(key.0, Change::Deleted, Some(before), &stored, caller);
@@ -183,6 +190,14 @@ impl Store {
         let object = Arc::clone(&after.object);
         let event = Event { revision: self.revision, kind, change, object, caller };
         self.log.push(Record { event, before, after: Arc::clone(after) });
+    }
+
+    /// Whether nothing was written since an object was made.
+    pub(super) fn is_new(&self, stored: &Arc<Stored>) -> bool {
+        let version =
+            stored.object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+        let made = version.and_then(|version: u64| self.since(version - 1).first());
+        made.is_some_and(|record| record.event.change == Change::Added)
     }
 
     /// The changes after a revision, in order.

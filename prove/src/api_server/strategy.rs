@@ -101,8 +101,11 @@ fn keep_all_but_status(kind: Kind, live: &Value, new: &mut Value) {
     if kind == Kind::AuthService {
         let fields = new["metadata"].get_mut("managedFields").map(Value::take);
         keep(live, new, "metadata");
-        if let Some(fields) = fields {
-            new["metadata"]["managedFields"] = fields;
+        if let Some(metadata) = new["metadata"].as_object_mut() {
+            match fields {
+                Some(fields) => metadata.insert("managedFields".to_owned(), fields),
+                None => metadata.remove("managedFields"),
+            };
         }
     }
     keep(live, new, "spec");
@@ -120,17 +123,15 @@ fn keep_all_but_status(kind: Kind, live: &Value, new: &mut Value) {
 fn keep_system_fields(live: &Value, new: &mut Value) {
     let Some(metadata) = new["metadata"].as_object_mut() else { return };
     metadata.remove("selfLink");
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        if let Some(value) = live["metadata"].get(field)
-            && metadata.get(field).is_none_or(|given| given.is_null() || given == "")
-        {
-            metadata.insert(field.to_owned(), value.clone());
-        }
+    if metadata.get("uid").is_none_or(|given| given.is_null() || given == "") {
+        metadata.insert("uid".to_owned(), live["metadata"]["uid"].clone());
     }
-    match live["metadata"].get("generation") {
-        Some(value) => metadata.insert("generation".to_owned(), value.clone()),
-        None => metadata.remove("generation"),
-    };
+    for field in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        match live["metadata"].get(field) {
+            Some(value) => metadata.insert(field.to_owned(), value.clone()),
+            None => metadata.remove(field),
+        };
+    }
 }
 
 fn bumps_generation(kind: Kind, live: &Value, new: &Value) -> bool {
@@ -161,6 +162,10 @@ fn give_addresses(object: &mut Value, live: Option<&Value>, store: &mut Store) {
         spec.get(field).is_none_or(|value| value.is_null() || value == "")
     };
     if let Some(live) = live.map(|live| &live["spec"]) {
+        let given = !unset(spec, "clusterIP") && spec["clusterIP"] != live["clusterIP"];
+        if given && (unset(spec, "clusterIPs") || spec.get("clusterIPs") == live.get("clusterIPs")) {
+            spec.insert("clusterIPs".to_owned(), json!([spec["clusterIP"]]));
+        }
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             if unset(spec, field)
                 && let Some(value) = live.get(field)
@@ -177,11 +182,18 @@ fn give_addresses(object: &mut Value, live: Option<&Value>, store: &mut Store) {
     if unset(spec, "clusterIPs") {
         spec.insert("clusterIPs".to_owned(), json!([address]));
     }
+    // Whoever gives a headless Service its endpoints by hand may give it both kinds.
+    let by_hand = spec["clusterIP"] == "None" && unset(spec, "selector");
+    let (families, policy) = if by_hand {
+        (json!(["IPv4", "IPv6"]), "RequireDualStack")
+    } else {
+        (json!(["IPv4"]), "SingleStack")
+    };
     if unset(spec, "ipFamilies") {
-        spec.insert("ipFamilies".to_owned(), json!(["IPv4"]));
+        spec.insert("ipFamilies".to_owned(), families);
     }
     if unset(spec, "ipFamilyPolicy") {
-        spec.insert("ipFamilyPolicy".to_owned(), json!("SingleStack"));
+        spec.insert("ipFamilyPolicy".to_owned(), json!(policy));
     }
 }
 

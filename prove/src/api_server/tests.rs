@@ -2,7 +2,10 @@
 
 use futures::StreamExt as _;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Secret},
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Pod, Secret},
+    },
     jiff::Timestamp,
 };
 use kube::{
@@ -11,7 +14,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{ApiServer, Kind};
+use super::{ApiServer, Behind, Kind};
 
 fn server() -> ApiServer {
     ApiServer::new(|| Timestamp::UNIX_EPOCH)
@@ -54,7 +57,7 @@ async fn a_deployment_is_made_watched_patched_and_deleted() {
         .await
         .unwrap();
     assert_eq!(made.spec.as_ref().unwrap().replicas, Some(1));
-    assert_eq!((made.metadata.generation, made.resource_version().as_deref()), (Some(1), Some("1")));
+    assert_eq!((made.metadata.generation, made.resource_version().as_deref()), (Some(1), Some("2")));
     let events = api.watch(&WatchParams::default(), "0").await.unwrap();
     let change = json!({"spec": {"replicas": 3}});
     let patched = api.patch("gate", &PatchParams::default(), &Patch::Merge(&change)).await.unwrap();
@@ -65,7 +68,7 @@ async fn a_deployment_is_made_watched_patched_and_deleted() {
     let told: Vec<_> = events.take(3).map(|event| word(&event.unwrap())).collect().await;
     assert_eq!(told, ["ADDED", "MODIFIED", "DELETED"]);
     assert_eq!(api.get_opt("gate").await.unwrap(), None);
-    assert_eq!(server.revision(), 3);
+    assert_eq!(server.revision(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,7 +89,7 @@ async fn a_secret_is_patched_under_its_version_and_refused_under_another() {
         panic!("patched under a wrong version");
     };
     assert_eq!((refused.code, refused.reason.as_str()), (422, "Invalid"));
-    let patched = api.patch("keys", &PatchParams::default(), &patch("1")).await.unwrap();
+    let patched = api.patch("keys", &PatchParams::default(), &patch("2")).await.unwrap();
     assert_eq!(patched.data.unwrap().len(), 2);
     let Err(kube::Error::Api(refused)) = api.create(&PostParams::default(), &secret).await else {
         panic!("created twice");
@@ -126,17 +129,150 @@ async fn an_apply_takes_out_what_it_no_longer_names() {
     assert_eq!(refused.details.unwrap().causes[0].field, field);
 }
 
-#[test]
-fn a_lagging_list_and_a_restore_show_the_past() {
+fn map(name: &str, label: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "market", "name": name, "labels": {"wanted": label}},
+    })
+}
+
+fn names(maps: &[ConfigMap]) -> Vec<String> {
+    maps.iter().map(kube::ResourceExt::name_any).collect()
+}
+
+/// A client that is answered as of so many revisions ago.
+fn lagging(server: &ApiServer, behind: u64) -> Client {
+    let endpoint = server.endpoint();
+    let service = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
+        request.extensions_mut().insert(Behind(behind));
+        tower::ServiceExt::oneshot(endpoint.clone(), request)
+    });
+    Client::new(service, "market")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_lags_shows_the_past() {
     let server = server();
-    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "market", "name": name}});
-    server.create("user", map("one")).unwrap();
-    let then = server.snapshot();
-    server.create("user", map("two")).unwrap();
+    server.create("user", map("one", "yes")).unwrap();
+    server.create("user", map("two", "yes")).unwrap();
     server.delete(Kind::ConfigMap, "market", "one").unwrap();
-    assert_eq!(server.events_since(1).len(), 2);
+    for (behind, expected) in [(0, vec!["two"]), (1, vec!["one", "two"]), (2, vec!["one"]), (9, vec![])] {
+        let api: Api<ConfigMap> = Api::default_namespaced(lagging(&server, behind));
+        assert_eq!(names(&api.list(&ListParams::default()).await.unwrap().items), expected, "{behind}");
+        assert_eq!(api.get_opt("one").await.unwrap().is_some(), expected.contains(&"one"), "{behind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_show_one_moment_until_it_is_compacted() {
+    let server = server();
+    for name in ["a", "b", "c"] {
+        server.create("user", map(name, "yes")).unwrap();
+    }
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
+    let first = api.list(&ListParams::default().limit(2)).await.unwrap();
+    server.delete(Kind::ConfigMap, "market", "c").unwrap();
+    assert_eq!(
+        (names(&first.items), first.metadata.remaining_item_count),
+        (vec!["a".into(), "b".into()], Some(1))
+    );
+    let rest = ListParams::default().limit(2).continue_token(&first.metadata.continue_.unwrap());
+    assert_eq!(names(&api.list(&rest).await.unwrap().items), ["c"]);
+    server.compact();
+    let Err(kube::Error::Api(gone)) = api.list(&rest).await else { panic!("listed what is forgotten") };
+    assert_eq!((gone.code, gone.reason.as_str()), (410, "Expired"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_tells_what_comes_to_match_and_what_no_longer_does() {
+    let server = server();
+    server.create("user", map("one", "no")).unwrap();
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
+    let version = server.revision().to_string();
+    let events = api.watch(&WatchParams::default().labels("wanted=yes"), &version).await.unwrap();
+    for label in ["yes", "yes", "also", "no"] {
+        server
+            .update("user", Kind::ConfigMap, "market", "one", None, |map| {
+                map["metadata"]["labels"]["wanted"] = json!(label);
+                map["metadata"]["annotations"]["at"] = json!(label);
+            })
+            .unwrap();
+    }
+    let told: Vec<_> = events.take(2).map(|event| word(&event.unwrap())).collect().await;
+    assert_eq!(told, ["ADDED", "DELETED"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_from_a_forgotten_revision_ends_at_once_with_an_error() {
+    let server = server();
+    server.create("user", map("one", "yes")).unwrap();
+    server.compact();
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
+    let events: Vec<_> = api.watch(&WatchParams::default(), "1").await.unwrap().collect().await;
+    let [Ok(WatchEvent::Error(error))] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((error.code, error.reason.as_str()), (410, "Expired"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_watch_says_how_far_it_is_and_ends_in_time() {
+    let server = server();
+    server.create("user", map("one", "yes")).unwrap();
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
+    let started = tokio::time::Instant::now();
+    let events = api.watch(&WatchParams::default().timeout(150), "2").await.unwrap();
+    let told: Vec<_> = events.map(|event| word(&event.unwrap())).collect().await;
+    assert_eq!(told, ["BOOKMARK", "BOOKMARK", "BOOKMARK"]);
+    assert_eq!(started.elapsed().as_secs(), 150);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_breaks_the_watches() {
+    let server = server();
+    let then = server.snapshot();
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
+    let mut events = api.watch(&WatchParams::default(), "1").await.unwrap().boxed();
+    server.create("user", map("one", "yes")).unwrap();
+    assert_eq!(events.next().await.map(|event| word(&event.unwrap())), Some("ADDED"));
+    server.restore(&then);
+    assert!(events.next().await.is_none_or(|event| event.is_err()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finalizer_holds_an_object_and_a_node_its_pod() {
+    let server = server();
+    let mut held = map("one", "yes");
+    held["metadata"]["finalizers"] = json!(["test.dev/hold"]);
+    server.create("user", held).unwrap();
+    server.delete(Kind::ConfigMap, "market", "one").unwrap();
+    assert!(server.get(Kind::ConfigMap, "market", "one").is_some());
+    let release = |map: &mut Value| map["metadata"]["finalizers"] = json!([]);
+    server.update("user", Kind::ConfigMap, "market", "one", None, release).unwrap();
+    assert!(server.get(Kind::ConfigMap, "market", "one").is_none());
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "market", "name": "gate"},
+        "spec": {"containers": [{"name": "one", "image": "registry.test/one:1"}]},
+    });
+    server.create("replicaset", pod).unwrap();
+    let bind = |pod: &mut Value| pod["spec"]["nodeName"] = json!("node");
+    server.update("scheduler", Kind::Pod, "market", "gate", Some("binding"), bind).unwrap();
+    server.delete(Kind::Pod, "market", "gate").unwrap();
+    let ending = server.get(Kind::Pod, "market", "gate").unwrap();
+    assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 30);
+    let api: Api<Pod> = Api::default_namespaced(client(&server));
+    api.delete("gate", &DeleteParams::default().grace_period(0)).await.unwrap();
+    assert!(server.get(Kind::Pod, "market", "gate").is_none());
+}
+
+#[test]
+fn a_restore_takes_the_revision_back() {
+    let server = server();
+    server.create("user", map("one", "yes")).unwrap();
+    let then = server.snapshot();
+    server.create("user", map("two", "yes")).unwrap();
+    server.delete(Kind::ConfigMap, "market", "one").unwrap();
+    assert_eq!(server.events_since(2).len(), 2);
     server.restore(&then);
     let names: Vec<_> =
         server.list(Kind::ConfigMap).iter().map(|map| map["metadata"]["name"].clone()).collect();
-    assert_eq!((names, server.revision()), (vec![json!("one")], 1));
+    assert_eq!((names, server.revision()), (vec![json!("one")], 2));
 }

@@ -1,13 +1,13 @@
 //! What objects have in common and what tells them apart, by the rules of server-side apply
 //! (structured-merge-diff): compare, merge, the set of an object's fields, and taking fields out.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use serde_json::{Map, Value};
 
 use super::{
     fields::Fields,
-    schema::{By, Field, Shape},
+    schema::{By, Field, Scalar, Shape},
 };
 
 /// What tells two objects apart.
@@ -60,7 +60,7 @@ fn element(item: &Value, shape: &Shape, by: &By) -> Option<String> {
                 if text.len() > 3 {
                     text.push(',');
                 }
-                text.push_str(&format!("{}:{value}", Value::String(key.clone())));
+                let _ = write!(text, "\"{key}\":{value}");
             }
             (text.len() > 3).then(|| text + "}")
         }
@@ -146,11 +146,26 @@ fn compare_lists(
         }
         seen.push(element);
         let (before, after) = (of(&old, element), of(&new, element));
-        let below = if before.len() <= 1 && after.len() <= 1 {
-            compare(shape, before.first(), after.first())
-        } else {
-            let some = |items: Vec<Value>| (!items.is_empty()).then(|| Value::Array(items));
-            Difference::leaf(some(before).as_ref(), some(after).as_ref())
+        // Entries that are there more than once are one marker, and nothing below it.
+        let below = match (&before[..], &after[..]) {
+            ([] | [_], [] | [_]) => compare(shape, before.first(), after.first()),
+            ([_, _, ..], [_, _, ..]) => {
+                let mut below = Difference::default();
+                below.modified.member = before != after;
+                below
+            }
+            ([_, _, ..], _) => {
+                let mut below =
+                    after.first().map_or_else(Difference::default, |one| compare(shape, None, Some(one)));
+                below.removed.member = true;
+                below
+            }
+            (_, _) => {
+                let mut below =
+                    before.first().map_or_else(Difference::default, |one| compare(shape, Some(one), None));
+                below.added.member = true;
+                below
+            }
         };
         difference.put(element, below);
     }
@@ -160,8 +175,9 @@ fn compare_lists(
 pub(super) fn set_of(shape: &Shape, value: &Value) -> Fields {
     let mut fields = Fields::default();
     match shape {
-        Shape::Scalar(_) => fields.member = true,
-        Shape::List { by: By::Whole, .. } | Shape::Map { atomic: true, .. } => fields.member = true,
+        Shape::Scalar(_) | Shape::List { by: By::Whole, .. } | Shape::Map { atomic: true, .. } => {
+            fields.member = true;
+        }
         Shape::Struct(fields_) if fields_.atomic => fields.member = true,
         Shape::List { item, by } => {
             for entry in value.as_array().into_iter().flatten() {
@@ -262,6 +278,91 @@ fn merge_lists(shape: &Shape, by: &By, live: Option<&Value>, config: Option<&Val
     (!out.is_empty()).then_some(Value::Array(out))
 }
 
+/// Whether an object is as its schema says; entries of a list may be there more than once.
+pub(super) fn fits(shape: &Shape, value: &Value) -> bool {
+    let mut faults = Faults { duplicates: true, all: Vec::new() };
+    faults.collect(shape, value, &mut String::new());
+    faults.all.is_empty()
+}
+
+/// Why an object cannot be applied; `None` for one that can.
+pub(super) fn misread(shape: &Shape, config: &Value) -> Option<String> {
+    let mut faults = Faults { duplicates: false, all: Vec::new() };
+    faults.collect(shape, config, &mut String::new());
+    match &faults.all[..] {
+        [] => None,
+        [one] => Some(one.clone()),
+        all => Some(format!("errors:\n  {}", all.join("\n  "))),
+    }
+}
+
+/// What does not fit a schema.
+struct Faults {
+    /// Whether entries of a list may be there more than once.
+    duplicates: bool,
+    all: Vec<String>,
+}
+
+impl Faults {
+    fn collect(&mut self, shape: &Shape, value: &Value, at: &mut String) {
+        match (shape, value) {
+            (_, Value::Null) => {}
+            (Shape::Struct(_) | Shape::Map { .. }, Value::Object(object)) => {
+                let length = at.len();
+                for (name, value) in object {
+                    at.push('.');
+                    at.push_str(name);
+                    match below(shape, name) {
+                        Some(shape) => self.collect(shape, value, at),
+                        None => self.all.push(format!("{at}: field not declared in schema")),
+                    }
+                    at.truncate(length);
+                }
+            }
+            (Shape::List { item, by }, Value::Array(items)) => self.collect_items(item, by, items, at),
+            (Shape::Scalar(kind), value) => {
+                let misfit = misfit(*kind, value);
+                self.all.extend(misfit.map(|why| format!("{at}: {why}")));
+            }
+            (Shape::List { .. }, value) => self.all.push(format!("{at}: expected list, got {value}")),
+            (_, value) => self.all.push(format!("{at}: expected map, got {value}")),
+        }
+    }
+
+    fn collect_items(&mut self, item: &Shape, by: &By, items: &[Value], at: &mut String) {
+        let length = at.len();
+        let mut seen = Vec::new();
+        for entry in items {
+            let Some(element) = element(entry, item, by) else { continue };
+            let shown = super::fields::shown(&element);
+            if !self.duplicates && seen.contains(&element) {
+                self.all.push(format!("{at}: duplicate entries for key {shown}"));
+            }
+            at.push_str(&shown);
+            self.collect(item, entry, at);
+            at.truncate(length);
+            seen.push(element);
+        }
+    }
+}
+
+fn misfit(kind: Scalar, value: &Value) -> Option<String> {
+    let (fits, wanted) = match kind {
+        Scalar::String | Scalar::Bytes | Scalar::Time | Scalar::MicroTime => (value.is_string(), "string"),
+        Scalar::Integer | Scalar::Number => (value.is_number(), "numeric (int or float)"),
+        Scalar::Boolean => (value.is_boolean(), "boolean"),
+        Scalar::Quantity | Scalar::IntOrString | Scalar::Any => return None,
+    };
+    let found = match value {
+        Value::String(_) => "string",
+        Value::Bool(_) => "boolean",
+        Value::Array(_) => "list",
+        Value::Object(_) => "map",
+        Value::Number(_) | Value::Null => "number",
+    };
+    (!fits).then(|| format!("expected {wanted}, got {found}"))
+}
+
 /// `value` without the fields of a set; null when nothing is left.
 pub(super) fn without(shape: &Shape, value: &Value, fields: &Fields) -> Value {
     match shape {
@@ -298,7 +399,7 @@ pub(super) fn without(shape: &Shape, value: &Value, fields: &Fields) -> Value {
 
 /// The set with every named field that holds another of its fields.
 pub(super) fn with_named(shape: Option<&Shape>, fields: &Fields) -> Fields {
-    let mut named = Fields { member: fields.member, below: std::collections::BTreeMap::new() };
+    let mut named = Fields { member: fields.member, below: BTreeMap::new() };
     for (element, below_) in &fields.below {
         let (shape_, is_named) = match (shape, element.strip_prefix("f:")) {
             (Some(Shape::Struct(struct_)), Some(name)) => {

@@ -4,20 +4,20 @@ use std::{io, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use futures::{Stream, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     Shared,
     kinds::Kind,
     normal,
-    request::Listing,
+    request::{Listing, Moment},
     status::Status,
-    store::{Change, Form, Record, Store},
+    store::{Change, Form, Record, Store, Stored},
 };
 
 /// How often an idle watch says how far it is.
-const BOOKMARKS: Duration = Duration::from_secs(60);
+const BOOKMARKS: Duration = Duration::from_mins(1);
 /// How long a watch lasts that does not say.
 const LONGEST: Duration = Duration::from_mins(30);
 
@@ -82,8 +82,9 @@ fn opening(
 ) -> (Vec<u8>, u64, bool) {
     let mut lines = Vec::new();
     let form = form(listing);
-    let from = listing.version.unwrap_or(0);
-    if from != 0 && !listing.initial_events {
+    if let Moment::From(from) | Moment::Exactly(from) = listing.moment
+        && !listing.initial_events
+    {
         if from < store.compacted() {
             let status = Status::expired(format!("too old resource version: {from} ({})", store.compacted()));
             line(&mut lines, "ERROR", status.body().to_string().as_bytes());
@@ -190,6 +191,15 @@ impl Watch {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        line(lines, word, record.after.bytes(form(&self.listing)));
+        let form = form(&self.listing);
+        match (&record.before, word) {
+            // What no longer matches is shown as it was when it did.
+            (Some(before), "DELETED") if event.change != Change::Deleted => {
+                let mut object = Value::clone(&before.object);
+                object["metadata"]["resourceVersion"] = json!(event.revision.to_string());
+                line(lines, word, Stored::new(Arc::new(object)).bytes(form));
+            }
+            _ => line(lines, word, record.after.bytes(form)),
+        }
     }
 }

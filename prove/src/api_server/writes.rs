@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
@@ -11,10 +11,10 @@ use super::{
     managed_fields::{self, Manager},
     normal,
     patch::Patch,
-    scale,
+    scale, schema,
     status::Status,
     store::{Caller, Key, Store, Stored, key_of},
-    strategy, validation,
+    strategy, typed, validation,
 };
 
 /// Who writes what.
@@ -91,18 +91,6 @@ impl Writes<'_> {
             ));
         }
         object["metadata"]["namespace"] = json!(target.key.1);
-        if object["metadata"].get("resourceVersion").is_some_and(|version| version != "") {
-            return Err(Status {
-                code: 500,
-                reason: "InternalError",
-                message:
-                    "Internal error occurred: resourceVersion should not be set on objects to be created"
-                        .to_owned(),
-                details: Some(
-                    json!({"causes": [{"message": "resourceVersion should not be set on objects to be created"}]}),
-                ),
-            });
-        }
         self.insert(target, object, verb, true)
     }
 
@@ -119,20 +107,27 @@ impl Writes<'_> {
             let empty = normal::empty(kind);
             managed_fields::update(kind, &empty, &mut object, &target.manager(false), &self.time());
         }
-        admission::mutate(kind, &mut object, self.store);
+        admission::mutate(kind, &mut object);
         let uid = uid(self.store.draw());
         self.name(&mut object);
         object["metadata"]["uid"] = json!(uid);
         object["metadata"]["creationTimestamp"] = json!(self.time());
+        let versioned =
+            object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty());
         strategy::for_create(kind, &mut object, self.store);
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let causes = validation::created(kind, &object);
         if !causes.is_empty() {
             return Err(Status::invalid(kind, &name, &causes));
         }
+        if versioned && verb == "create" {
+            return Err(Status::versioned());
+        }
         let key = key_of(kind, &object);
-        if self.store.get(&key).is_some() {
-            return Err(Status::already_exists(kind, &name));
+        if let Some(taken) = self.store.get(&key) {
+            let deleted = taken.object["metadata"].get("deletionTimestamp").is_some();
+            let status = if deleted { Status::still_exists } else { Status::already_exists };
+            return Err(status(kind, &name));
         }
         Ok(self.store.put(key, object, target.caller(verb)))
     }
@@ -190,16 +185,9 @@ impl Writes<'_> {
             }
             return self.insert(target, object, verb, true);
         };
-        let given = object["metadata"].get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
+        let given = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         if given.is_empty() && !strategy::allows_unconditional(kind) {
-            let zero = json!(0);
-            let cause = super::status::Cause::invalid(
-                "metadata.resourceVersion",
-                &zero,
-                "must be specified for an update",
-            );
-            let cause = super::status::Cause { message: cause.message.replace(": 0:", ": 0x0:"), ..cause };
-            return Err(Status::invalid(kind, target.name(), &[cause]));
+            return Err(Status::unversioned(kind, target.name()));
         }
         self.overwrite(target, &live, object, verb, true)
     }
@@ -234,8 +222,9 @@ impl Writes<'_> {
     ) -> Result<Arc<Stored>, Status> {
         let live = self.live(target)?;
         let scale = change(&scale::of(&live.object))?;
-        let object = read(target.kind(), scale::onto(&live.object, &scale))?;
-        self.overwrite(target, &live, object, "patch", true)
+        let mut object = read(target.kind(), scale::onto(&live.object, &scale))?;
+        managed_fields::scaled(target.kind(), &live.object, &mut object, &target.manager(false));
+        self.overwrite(target, &live, object, "patch", false)
     }
 
     /// A pod's node, once.
@@ -266,7 +255,7 @@ impl Writes<'_> {
         force: bool,
     ) -> Result<Arc<Stored>, Status> {
         let kind = target.kind();
-        let config = self.checked_config(target, config)?;
+        let config = checked_config(target, config)?;
         let Some(live) = self.store.get(&target.key).cloned() else {
             return self.apply_new(target, &config, force);
         };
@@ -294,23 +283,6 @@ impl Writes<'_> {
         self.insert(target, object, "apply", false)
     }
 
-    fn checked_config(&self, target: &Target, mut config: Value) -> Result<Value, Status> {
-        if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
-            return Err(Status::bad_request("metadata.managedFields must be nil"));
-        }
-        let metadata = &mut config["metadata"];
-        let name = metadata["name"].as_str().unwrap_or_default();
-        if !name.is_empty() && name != target.name() {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                target.name()
-            )));
-        }
-        metadata["name"] = json!(target.name());
-        metadata["namespace"] = json!(target.key.1);
-        Ok(config)
-    }
-
     fn live(&self, target: &Target) -> Result<Arc<Stored>, Status> {
         self.store.get(&target.key).cloned().ok_or_else(|| Status::not_found(target.kind(), target.name()))
     }
@@ -333,17 +305,23 @@ impl Writes<'_> {
         if track {
             managed_fields::update(kind, &live.object, &mut new, &target.manager(false), &self.time());
         }
+        if kind == Kind::Pod && target.subresource.is_empty() {
+            admission::mutate(kind, &mut new);
+        }
         strategy::for_update(kind, &target.subresource, &live.object, &mut new, self.store);
         let causes = validation::updated(kind, &target.subresource, &live.object, &new);
         if !causes.is_empty() {
             return Err(Status::invalid(kind, target.name(), &causes));
         }
-        if !managed_fields::differ(&live.object, &new) {
+        admission::check(kind, &live.object, &new)?;
+        // The first write to a claim is stored in any case, as if something changed.
+        let settles = kind == Kind::PersistentVolumeClaim && self.store.is_new(live);
+        if !managed_fields::differ(&live.object, &new) && !settles {
             return Ok(Arc::clone(live));
         }
         if ends(&new) {
-            let gone = self.store.take(&target.key, Some(new), target.caller(verb));
-            return Ok(gone.unwrap_or_else(|| Arc::clone(live)));
+            self.store.take(&target.key, target.caller(verb));
+            return Ok(Arc::new(Stored::new(Arc::new(new))));
         }
         Ok(self.store.put(target.key.clone(), new, target.caller(verb)))
     }
@@ -357,47 +335,91 @@ impl Writes<'_> {
         if let Some(uid) = &deletion.uid
             && *uid != text("uid")
         {
-            return Err(wrong_uid(target, uid, &text("uid")));
+            let why = format!(
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+                text("uid")
+            );
+            return Err(Status::unmet(kind, target.name(), &why));
         }
         if let Some(version) = &deletion.resource_version
             && *version != text("resourceVersion")
         {
             let why = format!(
-                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
                 text("resourceVersion")
             );
-            return Err(Status::conflict(kind, target.name(), &why));
+            return Err(Status::unmet(kind, target.name(), &why));
         }
         let mut new = Value::clone(&live.object);
         set_finalizers(kind, deletion.propagation.as_deref(), &mut new);
         let grace = grace(kind, &live.object, deletion);
         let pending = finalizers(&new).next().is_some();
-        if !pending && grace == 0 {
-            let gone = self.store.take(&target.key, None, target.caller("delete"));
-            return Ok(Deleted::Gone(gone.unwrap_or(live)));
+        let ended =
+            metadata.get("deletionTimestamp").is_some() && metadata["deletionGracePeriodSeconds"] == 0;
+        let graceful = kind == Kind::Pod && !ended;
+        if pending || (graceful && grace > 0) {
+            self.mark(&mut new, grace);
+            if new == *live.object {
+                return Ok(Deleted::Marked(live));
+            }
+            return Ok(Deleted::Marked(self.store.put(target.key.clone(), new, target.caller("delete"))));
         }
-        self.mark(&mut new, grace);
-        if new == *live.object {
-            return Ok(Deleted::Marked(live));
+        if graceful {
+            self.mark(&mut new, grace);
+            self.store.put(target.key.clone(), new, target.caller("delete"));
+        } else if deletion.resource_version.is_some() && new != *live.object {
+            // The API server then holds the object against a version that it has not written.
+            let why = format!(
+                "ResourceVersion in precondition: , ResourceVersion in object meta: {}",
+                text("resourceVersion")
+            );
+            return Err(broken_precondition(target, &why));
         }
-        Ok(Deleted::Marked(self.store.put(target.key.clone(), new, target.caller("delete"))))
+        let gone = self.store.take(&target.key, target.caller("delete"));
+        Ok(Deleted::Gone(gone.unwrap_or(live)))
     }
 
     /// Marks an object as being deleted, or as being deleted sooner than before.
     fn mark(&self, new: &mut Value, grace: i64) {
         let metadata = &mut new["metadata"];
-        let marked = metadata.get("deletionTimestamp").is_some();
         let before = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-        if marked && before <= grace {
+        let marked = metadata["deletionTimestamp"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+        if marked.is_some() && before <= grace {
             return;
         }
-        let end = self.now + k8s_openapi::jiff::SignedDuration::from_secs(grace);
-        metadata["deletionTimestamp"] = json!(rfc3339(end));
-        metadata["deletionGracePeriodSeconds"] = json!(grace);
-        if !marked && let Some(generation) = metadata["generation"].as_i64() {
+        // A shorter grace counts from the first request on, and ends no earlier than now.
+        let asked = marked.map_or(self.now, |end| end - SignedDuration::from_secs(before));
+        let end = asked + SignedDuration::from_secs(grace);
+        let late = end < self.now && grace != 0;
+        metadata["deletionTimestamp"] = json!(rfc3339(end.max(self.now)));
+        metadata["deletionGracePeriodSeconds"] = json!(if late { 1 } else { grace });
+        if marked.is_none()
+            && let Some(generation) = metadata["generation"].as_i64()
+        {
             metadata["generation"] = json!(generation + 1);
         }
     }
+}
+
+/// What is applied, named by its path.
+fn checked_config(target: &Target, mut config: Value) -> Result<Value, Status> {
+    if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    if let Some(why) = typed::misread(schema::of(target.kind()), &config) {
+        return Err(Status::unreadable_apply(&config, target.kind(), &why));
+    }
+    let metadata = &mut config["metadata"];
+    let name = metadata["name"].as_str().unwrap_or_default();
+    if !name.is_empty() && name != target.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name()
+        )));
+    }
+    metadata["name"] = json!(target.name());
+    metadata["namespace"] = json!(target.key.1);
+    Ok(config)
 }
 
 /// Reads a request's object and fills in what it leaves out.
@@ -418,8 +440,20 @@ fn unreadable(kind: Kind, wrong: &normal::Unreadable) -> Status {
 }
 
 fn wrong_uid(target: &Target, given: &str, found: &str) -> Status {
-    let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {found}");
-    Status::conflict(target.kind(), target.name(), &why)
+    broken_precondition(target, &format!("UID in precondition: {given}, UID in object meta: {found}"))
+}
+
+fn broken_precondition(target: &Target, why: &str) -> Status {
+    let (kind, namespace, name) = &target.key;
+    let place = match (kind, kind.group()) {
+        (Kind::AuthService, group) => format!("{group}/{}", kind.plural()),
+        (Kind::Service, _) => "services/specs".to_owned(),
+        _ => kind.plural().to_owned(),
+    };
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{place}/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {why}"
+    );
+    Status::conflict(*kind, name, &why)
 }
 
 fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
@@ -436,8 +470,11 @@ fn ends(object: &Value) -> bool {
 
 /// Foreground and orphaning deletions wait for the garbage collector.
 fn set_finalizers(kind: Kind, propagation: Option<&str>, object: &mut Value) {
-    let propagation = propagation.map_or_else(|| default_propagation(kind, object), Some);
-    let Some(propagation) = propagation else { return };
+    // The garbage collector knows nothing of Events.
+    if kind == Kind::Event {
+        return;
+    }
+    let propagation = propagation.unwrap_or_else(|| default_propagation(kind, object));
     let wanted = match propagation {
         "Foreground" => Some(FOREGROUND),
         "Orphan" => Some(ORPHAN),
@@ -456,13 +493,13 @@ fn set_finalizers(kind: Kind, propagation: Option<&str>, object: &mut Value) {
 
 /// Without a word of the request, the object's own finalizers say it; a Job orphans its pods, as in the
 /// first versions of Kubernetes.
-fn default_propagation(kind: Kind, object: &Value) -> Option<&'static str> {
+fn default_propagation(kind: Kind, object: &Value) -> &'static str {
     let own = finalizers(object).find(|finalizer| [ORPHAN, FOREGROUND].contains(finalizer));
     match own {
-        Some(ORPHAN) => Some("Orphan"),
-        Some(_) => Some("Foreground"),
-        None if kind == Kind::Job => Some("Orphan"),
-        None => Some("Background"),
+        Some(ORPHAN) => "Orphan",
+        Some(_) => "Foreground",
+        None if kind == Kind::Job => "Orphan",
+        None => "Background",
     }
 }
 
