@@ -152,7 +152,10 @@ impl Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// The process is dead.
-    Crashed,
+    Crashed {
+        /// How many calls it had made.
+        calls: usize,
+    },
     /// A second one starts.
     SecondLeader,
 }
@@ -264,7 +267,7 @@ impl Line {
                 let mut state = self.lock();
                 if !state.dead {
                     state.dead = true;
-                    let _ = self.effects.send(Effect::Crashed);
+                    let _ = self.effects.send(Effect::Crashed { calls: state.calls.len() });
                 }
                 None
             }

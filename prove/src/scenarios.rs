@@ -275,6 +275,7 @@ fn lives() -> Vec<Scenario> {
             vec![Step::Release("registry/auth-server:2".to_owned())],
         ),
         scenario("scale by the scale subresource", created(json!({})), vec![Step::Scale(4)]),
+        scenario("scale to one pod, which no budget is for", created(json!({})), vec![Step::Scale(1)]),
         scenario(
             "the password of the user's account changes",
             {

@@ -127,8 +127,10 @@ impl World {
             tokio::select! {
                 biased;
                 effect = self.effects.recv() => match effect {
-                    Some(Effect::Crashed) => {
-                        tokio::time::sleep(Duration::from_millis(300)).await;
+                    Some(Effect::Crashed { calls }) => {
+                        // Some restart at once, some only once everything around has gone on.
+                        let down = if calls % 2 == 0 { 300 } else { 20_000 };
+                        tokio::time::sleep(Duration::from_millis(down)).await;
                         self.restart();
                     }
                     Some(Effect::SecondLeader) => self.add_process(),

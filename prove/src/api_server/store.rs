@@ -111,6 +111,8 @@ pub(super) type Objects = BTreeMap<Key, Arc<Stored>>;
 pub struct Snapshot {
     objects: Objects,
     revision: u64,
+    /// Uids are never drawn twice, not even after a restore.
+    drawn: u64,
 }
 
 /// All objects.
@@ -239,13 +241,14 @@ impl Store {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot { objects: self.objects.clone(), revision: self.revision }
+        Snapshot { objects: self.objects.clone(), revision: self.revision, drawn: self.drawn }
     }
 
     /// Objects and revision go back; what was recorded since is forgotten.
     pub(super) fn restore(&mut self, snapshot: &Snapshot) {
         self.objects.clone_from(&snapshot.objects);
         self.revision = snapshot.revision;
+        self.drawn = self.drawn.max(snapshot.drawn);
         self.compacted = self.compacted.min(self.revision);
         self.log.retain(|record| record.event.revision <= snapshot.revision);
         self.restores += 1;

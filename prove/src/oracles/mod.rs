@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     api_server::{Change, Event, Kind},
     application::{Application, database::Database},
-    objects::{condition_holds, data, items, label, name, number, text},
+    objects::{condition_holds, data, items, label, name, namespace, number, text},
 };
 
 /// Roles of Secrets whose entries are written once.
@@ -122,6 +122,13 @@ impl Ledger {
                 self.offences
                     .push(format!("entry {entry} of Secret {secret_name} was written a second time"));
             }
+        }
+        let present = data(secret);
+        let lost =
+            self.entries.keys().filter(|(of, entry)| of == secret_name && !present.contains_key(entry));
+        let lost: Vec<String> = lost.map(|(_, entry)| entry.clone()).collect();
+        if !lost.is_empty() && !self.deleted.contains(secret_name) {
+            self.offences.push(format!("Secret {secret_name} lost {}", lost.join(", ")));
         }
     }
 
@@ -237,7 +244,10 @@ pub fn missing_users(service: &Value, application: &Application) -> Vec<String> 
         .flat_map(|database| database.schemas.values())
         .flat_map(|schema| schema.users.keys())
         .collect();
-    let wanted = items(service, "/spec/users/bootstrap").iter().map(|user| text(user, "/email").to_owned());
+    let declared = items(service, "/spec/users/bootstrap").iter().map(|user| text(user, "/email").to_owned());
+    let first = format!("admin@{}.{}", name(service), namespace(service));
+    let first = service.pointer("/spec/users/bootstrap").is_none().then_some(first);
+    let wanted = declared.chain(first);
     wanted
         .filter(|email| !all.contains(email))
         .map(|email| format!("{} is ready, and user {email} does not exist", name(service)))
