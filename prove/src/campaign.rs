@@ -151,7 +151,7 @@ fn edits() -> impl Strategy<Value = Step> {
         (Child::Deployment, "gate", json!({"metadata": {"labels": {"authservice.dev/name": null}}})),
         (Child::Deployment, "gate", json!({"spec": {"template": {"spec": {"containers": [{"name": "auth-server", "image": "foreign:1"}]}}}})),
         (Child::Service, "gate", json!({"spec": {"selector": {"foreign": "key"}}})),
-        (Child::Service, "gate", json!({"spec": {"ports": [{"name": "public", "port": 5001, "protocol": "TCP", "targetPort": 1}]}})),
+        (Child::Service, "gate", json!({"spec": {"ports": [{"name": "http", "port": 5000, "protocol": "TCP", "targetPort": 1}]}})),
         (Child::Service, "gate-mysql", json!({"spec": {"publishNotReadyAddresses": false}})),
         (Child::Secret, "gate-credentials", json!({"data": {"MYSQL_PASSWORD": "eA==", "foreign": "eA=="}})),
         (Child::PodDisruptionBudget, "gate", json!({"spec": {"maxUnavailable": 0}})),
@@ -229,14 +229,17 @@ pub fn walk(beginnings: &Beginnings, seed: u64) -> Result<Walked, Box<Failure>> 
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let config =
-        Config { cases: LIVES, max_shrink_iters: 600, failure_persistence: None, ..Config::default() };
+        Config { cases: LIVES, max_shrink_iters: 250, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let walked = std::cell::Cell::new(Walked::default());
     let outcome = runner.run(&lives(), |(beginning, seed, life)| {
         let Walked { lives, acts } = walked.get();
         walked.set(Walked { lives: lives + 1, acts: acts + life.len() });
         let case = Case { beginning, seed, life };
-        live(beginnings, &case).map_err(|error| TestCaseError::fail(format!("{error:#}")))
+        live(beginnings, &case).map_err(|error| {
+            tracing::warn!(acts = case.life.len(), "a life fails: {error:#}");
+            TestCaseError::fail(format!("{error:#}"))
+        })
     });
     match outcome {
         Ok(()) => Ok(walked.get()),

@@ -5,6 +5,7 @@ pub mod api_server;
 pub mod application;
 pub mod campaign;
 pub mod clock;
+pub mod elections;
 pub mod line;
 #[path = "../../tests/support/normal_form.rs"]
 pub mod normal_form;

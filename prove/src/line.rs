@@ -18,8 +18,9 @@ use tokio::{sync::mpsc, time::Instant};
 use tower::{BoxError, Service};
 
 use crate::{
-    api_server::{ApiServer, Behind, Endpoint},
+    api_server::{ApiServer, Behind, Endpoint, Kind},
     clock::Clock,
+    objects::text,
     oracles::target::Target,
 };
 
@@ -167,6 +168,8 @@ pub struct Line {
     api: ApiServer,
     clock: Clock,
     effects: mpsc::UnboundedSender<Effect>,
+    /// Who must hold the Lease while it writes; nobody where there is no election.
+    elected: Option<String>,
     state: Arc<Mutex<State>>,
 }
 
@@ -178,6 +181,8 @@ struct State {
     calls_before: usize,
     events: usize,
     dead: bool,
+    /// Until when nothing passes.
+    closed: Option<Instant>,
     stale: Option<(u64, Instant)>,
     hits: usize,
     offences: Vec<String>,
@@ -195,8 +200,13 @@ const LOST_EVENT_SHOWS: Duration = Duration::from_mins(15);
 impl Line {
     /// A line on which nothing goes wrong yet.
     #[must_use]
-    pub fn new(api: &ApiServer, clock: Clock, effects: mpsc::UnboundedSender<Effect>) -> Self {
-        Self { endpoint: api.endpoint(), api: api.clone(), clock, effects, state: Arc::default() }
+    pub fn new(
+        api: &ApiServer,
+        clock: Clock,
+        effects: mpsc::UnboundedSender<Effect>,
+        elected: Option<String>,
+    ) -> Self {
+        Self { endpoint: api.endpoint(), api: api.clone(), clock, effects, elected, state: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -215,6 +225,11 @@ impl Line {
     /// Answers nothing any more: the process is dead.
     pub fn cut(&self) {
         self.lock().dead = true;
+    }
+
+    /// Loses everything for so long, as a network does that is cut.
+    pub fn close(&self, duration: Duration) {
+        self.lock().closed = Some(Instant::now() + duration);
     }
 
     /// The calls since the plan was made.
@@ -287,6 +302,10 @@ impl Line {
         }
     }
 
+    fn is_closed(&self) -> bool {
+        self.lock().closed.is_some_and(|until| Instant::now() < until)
+    }
+
     async fn carry(self, mut request: Request<RequestBody>) -> Result<Response<Body>, BoxError> {
         let Begun { number, fault, behind } = self.begin(&request);
         if fault == Some(Fault::CrashBefore) {
@@ -295,6 +314,9 @@ impl Line {
         }
         let is_write = *request.method() != Method::GET;
         tokio::time::sleep(LATENCY).await;
+        if self.is_closed() {
+            return std::future::pending().await;
+        }
         match fault {
             Some(Fault::RequestLost) => return std::future::pending().await,
             Some(Fault::ResetBefore) => return Err("connection reset by peer".into()),
@@ -346,6 +368,14 @@ impl Line {
 
     /// Notes a write to an object that is there and is not the operator's.
     fn judge(&self, request: &Request<RequestBody>) {
+        if let Some(identity) = &self.elected {
+            let lease = self.api.get(Kind::Lease, crate::elections::NAMESPACE, crate::elections::LEASE);
+            let holder = lease.as_deref().map(|lease| text(lease, "/spec/holderIdentity").to_owned());
+            if holder.as_ref() != Some(identity) && !request.uri().path().contains("/leases") {
+                let offence = format!("{identity} writes to {} while {holder:?} leads", request.uri().path());
+                self.lock().offences.push(offence);
+            }
+        }
         if let Some(offence) =
             Target::of(request.uri().path()).and_then(|target| target.offence(&self.api, request.method()))
         {

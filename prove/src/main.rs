@@ -12,7 +12,9 @@ use std::{
 
 use authservice_prove::{
     campaign::{self, Beginnings, Walked, walk},
+    elections::hold,
     regressions::{Regression, kept},
+    run::simulated,
     scenarios,
     sweep::{Extent, Swept, sweep},
 };
@@ -30,6 +32,9 @@ struct Arguments {
     /// Pairs of faults tried in each scenario
     #[arg(long, default_value_t = 20)]
     pairs: usize,
+    /// Elections held on a network that is cut
+    #[arg(long, default_value_t = 100)]
+    elections: u64,
     /// Acts of campaigns
     #[arg(long, default_value_t = 0)]
     acts: usize,
@@ -105,6 +110,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<usize> {
             keep(arguments, &regression)?;
         }
     }
+    if arguments.elections > 0 {
+        failures += elections(arguments, seed);
+    }
     if arguments.acts > 0 && failures < arguments.enough {
         failures += campaigns(arguments, seed, &beginnings)?;
     }
@@ -135,6 +143,20 @@ fn sweeps(arguments: &Arguments, seed: u64, all: &[scenarios::Scenario]) -> anyh
             println!("{line}");
         }
     })
+}
+
+fn elections(arguments: &Arguments, seed: u64) -> usize {
+    let started = Instant::now();
+    let mut failures = 0;
+    for number in 0..arguments.elections {
+        let seed = seed.wrapping_add(number);
+        if let Err(error) = simulated(hold(seed)) {
+            println!("FAILED: the election of seed {seed}: {error:#}");
+            failures += 1;
+        }
+    }
+    println!("{} elections, {} s", arguments.elections, started.elapsed().as_secs());
+    failures
 }
 
 fn campaigns(arguments: &Arguments, seed: u64, beginnings: &Beginnings) -> anyhow::Result<usize> {

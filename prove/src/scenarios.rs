@@ -428,7 +428,7 @@ fn edits() -> Vec<Scenario> {
             Child::Service,
             "gate",
             "its ports change",
-            json!({"spec": {"ports": [{"name": "public", "port": 5001, "targetPort": "public", "protocol": "TCP"}]}}),
+            json!({"spec": {"ports": [{"name": "http", "port": 5000, "protocol": "TCP", "targetPort": 1}]}}),
         ),
         edited(
             Child::Secret,

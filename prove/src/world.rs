@@ -182,16 +182,26 @@ impl World {
         }
     }
 
-    fn next_process(&mut self) -> Process {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        Process::start(&Start {
+    /// A process that takes part in an election; the caller keeps it.
+    #[must_use]
+    pub fn start_elected(&self, lease: authservice::operator::lease::Settings, seed: u64) -> Process {
+        Process::start_elected(&self.start(seed), lease)
+    }
+
+    fn start(&self, seed: u64) -> Start<'_> {
+        Start {
             api: &self.api,
             application: &self.application,
             clock: &self.clock,
             images: &self.images,
-            seed: self.seed,
+            seed,
             effects: self.effects_sender.clone(),
-        })
+        }
+    }
+
+    fn next_process(&mut self) -> Process {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        Process::start(&self.start(self.seed))
     }
 
     /// Plans what goes wrong for the present process.
