@@ -12,6 +12,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{ApiServer, Behind, Kind};
@@ -275,4 +276,72 @@ fn a_restore_takes_the_revision_back() {
     let names: Vec<_> =
         server.list(Kind::ConfigMap).iter().map(|map| map["metadata"]["name"].clone()).collect();
     assert_eq!((names, server.revision()), (vec![json!("one")], 2));
+}
+
+/// A Deployment with these variables, in this order.
+fn with_variables(variables: &[(u8, u8)]) -> Value {
+    let mut config = serde_json::to_value(deployment()).unwrap();
+    config["apiVersion"] = json!("apps/v1");
+    config["kind"] = json!("Deployment");
+    config["metadata"]["namespace"] = json!("market");
+    let env =
+        variables.iter().map(|(name, value)| json!({"name": format!("V{name}"), "value": value.to_string()}));
+    config["spec"]["template"]["spec"]["containers"][0]["env"] = env.collect();
+    config
+}
+
+/// Variables of different names.
+fn variables() -> impl Strategy<Value = Vec<(u8, u8)>> {
+    proptest::collection::btree_map(0_u8..6, 0_u8..3, 0..5)
+        .prop_map(|variables| variables.into_iter().collect::<Vec<_>>())
+        .prop_shuffle()
+}
+
+fn env_of(server: &ApiServer) -> Vec<Value> {
+    let live = server.get(Kind::Deployment, "market", "gate").unwrap();
+    let env = live.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
+    env.cloned().unwrap_or_default()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_last_of_several_applies_is_what_lives_and_repeating_it_changes_nothing(
+        all in proptest::collection::vec(variables(), 1..5)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let server = server();
+            let api: Api<Deployment> = Api::default_namespaced(client(&server));
+            let params = PatchParams::apply("us").force();
+            for variables in &all {
+                api.patch("gate", &params, &Patch::Apply(with_variables(variables))).await.unwrap();
+            }
+            let wanted = with_variables(all.last().unwrap());
+            let env = wanted.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array).unwrap();
+            assert_eq!(&env_of(&server), env);
+            let revision = server.revision();
+            api.patch("gate", &params, &Patch::Apply(wanted)).await.unwrap();
+            assert_eq!(server.revision(), revision);
+        });
+    }
+
+    #[test]
+    fn what_two_appliers_share_stays_until_both_let_go(ours in variables(), theirs in variables()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let server = server();
+            let api: Api<Deployment> = Api::default_namespaced(client(&server));
+            for (manager, variables) in [("us", &ours[..]), ("them", &theirs), ("us", &[])] {
+                let params = PatchParams::apply(manager).force();
+                api.patch("gate", &params, &Patch::Apply(with_variables(variables))).await.unwrap();
+            }
+            let mut left: Vec<_> = env_of(&server).iter().map(|variable| variable["name"].clone()).collect();
+            let mut wanted: Vec<_> = theirs.iter().map(|(name, _)| json!(format!("V{name}"))).collect();
+            left.sort_by_key(Value::to_string);
+            wanted.sort_by_key(Value::to_string);
+            assert_eq!(left, wanted);
+        });
+    }
 }

@@ -124,6 +124,17 @@ pub(super) fn compare(shape: &Shape, old: Option<&Value>, new: Option<&Value>) -
     difference
 }
 
+/// The entries of a list, each with its name in sets of fields.
+fn entries<'a>(shape: &Shape, by: &By, list: Option<&'a Value>) -> Vec<(String, &'a Value)> {
+    let items = list.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| Some((element(item, shape, by)?, item))).collect()
+}
+
+/// The entries of one name.
+fn named<'a>(entries: &[(String, &'a Value)], name: &str) -> Vec<&'a Value> {
+    entries.iter().filter(|(element, _)| element == name).map(|(_, item)| *item).collect()
+}
+
 fn compare_lists(
     shape: &Shape,
     by: &By,
@@ -131,24 +142,17 @@ fn compare_lists(
     new: Option<&Value>,
     difference: &mut Difference,
 ) {
-    let index = |list: Option<&'_ Value>| -> Vec<(String, Value)> {
-        let items = list.and_then(Value::as_array).into_iter().flatten();
-        items.filter_map(|item| Some((element(item, shape, by)?, item.clone()))).collect()
-    };
-    let (old, new) = (index(old), index(new));
-    let of = |list: &[(String, Value)], element: &str| -> Vec<Value> {
-        list.iter().filter(|(name, _)| name == element).map(|(_, item)| item.clone()).collect()
-    };
+    let (old, new) = (entries(shape, by, old), entries(shape, by, new));
     let mut seen: Vec<&String> = Vec::new();
     for (element, _) in old.iter().chain(&new) {
         if seen.contains(&element) {
             continue;
         }
         seen.push(element);
-        let (before, after) = (of(&old, element), of(&new, element));
+        let (before, after) = (named(&old, element), named(&new, element));
         // Entries that are there more than once are one marker, and nothing below it.
         let below = match (&before[..], &after[..]) {
-            ([] | [_], [] | [_]) => compare(shape, before.first(), after.first()),
+            ([] | [_], [] | [_]) => compare(shape, before.first().copied(), after.first().copied()),
             ([_, _, ..], [_, _, ..]) => {
                 let mut below = Difference::default();
                 below.modified.member = before != after;
@@ -226,17 +230,14 @@ pub(super) fn merge(shape: &Shape, live: Option<&Value>, config: Option<&Value>)
 
 /// Entries of both keep the order of `config`; those of `live` alone keep their place among them.
 fn merge_lists(shape: &Shape, by: &By, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
-    let index = |list: Option<&'_ Value>| -> Vec<(String, Value)> {
-        let items = list.and_then(Value::as_array).into_iter().flatten();
-        items.filter_map(|item| Some((element(item, shape, by)?, item.clone()))).collect()
+    let (left, right) = (entries(shape, by, live), entries(shape, by, config));
+    // Entries that are there more than once are not merged.
+    let find = |list: &[(String, &'_ Value)], name: &str| match named(list, name)[..] {
+        [] => None,
+        [one] => Some(one.clone()),
+        _ => Some(Value::Null),
     };
-    let (left, right) = (index(live), index(config));
-    let find = |list: &'_ [(String, Value)], name: &str| -> Option<Value> {
-        let mut found = list.iter().filter(|(element, _)| element == name).map(|(_, item)| item);
-        let first = found.next()?;
-        Some(if found.next().is_some() { Value::Null } else { first.clone() })
-    };
-    let has = |list: &'_ [(String, Value)], name: &str| list.iter().any(|(element, _)| element == name);
+    let has = |list: &[(String, &Value)], name: &str| list.iter().any(|(element, _)| element == name);
     let mut shared = right.iter().map(|(name, _)| name).filter(|name| has(&left, name));
     let mut next_shared = shared.next();
     let mut merged: Vec<&String> = Vec::new();
