@@ -113,8 +113,16 @@ fn sweep_one(
     tell: &(dyn Fn(&str) + Sync),
 ) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
-    let prepared = prepare(scenario, extent.seed)
-        .map_err(|error| error.context(format!("scenario {:?}", scenario.name)))?;
+    let prepared = match prepare(scenario, extent.seed) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let words = format!("{error:#}");
+            tell(&format!("FAILED {:?} undisturbed: {words}", scenario.name));
+            let failure = Failure { scenario: scenario.name.clone(), faults: Faults::default(), words };
+            swept.lock().unwrap_or_else(PoisonError::into_inner).failures.push(failure);
+            return Ok(());
+        }
+    };
     let mut chance = StdRng::seed_from_u64(extent.seed ^ u64::from(checksum(&scenario.name)));
     let offset = chance.random_range(0..extent.one_in);
     let chosen = prepared.single.iter().skip(offset).step_by(extent.one_in);

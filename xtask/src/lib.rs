@@ -18,6 +18,7 @@ pub mod privilege;
 mod processes;
 pub mod progress;
 pub mod promises;
+pub mod prove;
 pub mod sandbox;
 pub mod target_cluster;
 pub mod test;

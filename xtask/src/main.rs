@@ -10,7 +10,7 @@ use xtask::cluster::{self, Cluster, ClusterOptions, Flavour};
 use xtask::database::{self, Engine, Galera};
 use xtask::images::{self, Image};
 use xtask::parts::Rootfs;
-use xtask::{bench, demo, generate, sandbox, test};
+use xtask::{bench, demo, generate, prove, sandbox, test};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The developer's commands of this project")]
@@ -62,6 +62,18 @@ enum Task {
         /// Only these groups
         #[arg(long, num_args = 1..)]
         only: Vec<test::Group>,
+    },
+    /// The operator under faults, on simulated time
+    Prove {
+        /// The seed of everything random; drawn and told when absent
+        #[arg(long)]
+        seed: Option<u64>,
+        /// About how long to search
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+        /// Build in the deliberate bugs, one at a time, and have each found
+        #[arg(long, conflicts_with_all = ["seed", "minutes"])]
+        bugs: bool,
     },
     /// Measure, against limits taken in the same run
     #[command(subcommand)]
@@ -193,6 +205,9 @@ fn main() -> ExitCode {
         Task::Images { load, push, debian } => run_images(load.as_deref(), push.as_deref(), &debian),
         Task::Generate { check } => generate::run(check).map(|()| ExitCode::SUCCESS),
         Task::Test { full, only } => test::run(&test::Options { full, only }).map(|()| ExitCode::SUCCESS),
+        Task::Prove { seed, minutes, bugs } => {
+            prove::run(&prove::Options { seed, minutes, bugs }).map(|()| ExitCode::SUCCESS)
+        }
         Task::Database { galera: true, .. } => run_galera(),
         Task::Database { mariadb, .. } => run_database(if mariadb { Engine::Mariadb } else { Engine::Mysql }),
         Task::Bench(BenchTask::Server { json, quick }) => {

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use crate::cluster::{Cluster, ClusterOptions, Flavour, HelmVersion};
 use crate::database::{self, Database, Engine, Galera};
 use crate::parts::{self, Rootfs};
-use crate::{checks, demo, images, prerequisites, privilege, progress, sandbox};
+use crate::{checks, demo, images, prerequisites, privilege, progress, prove, sandbox};
 
 /// What the command line asks for.
 pub struct Options {
@@ -37,6 +37,9 @@ pub enum Group {
     Database,
     /// The operator against a real API server.
     Operator,
+    /// The operator under faults, on simulated time; that deliberate bugs are found; and that the model of
+    /// the API server does as a real one.
+    Prove,
     /// End to end on a real node.
     Node,
     /// `cargo xtask demo`, on a node of its own and on a cluster it knows by its kubeconfig alone.
@@ -47,7 +50,7 @@ impl Group {
     /// What the file names of its tests begin with.
     fn prefix(self) -> Option<&'static str> {
         match self {
-            Self::Checks | Self::Unit | Self::Demo => None,
+            Self::Checks | Self::Unit | Self::Prove | Self::Demo => None,
             Self::Server => Some("server_"),
             Self::Database => Some("database_"),
             Self::Operator => Some("operator_"),
@@ -83,6 +86,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             Group::Server => server(options)?,
             Group::Database => database_start(options)?,
             Group::Operator => operator(options)?,
+            Group::Prove => prove(options)?,
             Group::Node => node(options)?,
             Group::Demo => checks::run_each(&DEMOS),
         };
@@ -253,6 +257,34 @@ impl Surroundings {
 fn in_rootfs(rootfs: Rootfs, program: &str) -> anyhow::Result<String> {
     let sudo = if privilege::is_root() { "" } else { "sudo -E -- " };
     Ok(format!("{sudo}chroot {} {program}", parts::rootfs(rootfs)?.display()))
+}
+
+/// A short search, and what shows that it is worth something.
+fn prove(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
+    let minutes = if options.full { 30 } else { 4 };
+    let search = || prove::run(&prove::Options { seed: None, minutes, bugs: false });
+    let bugs = || prove::run(&prove::Options { seed: None, minutes, bugs: true });
+    let (mut passed, mut failed) = (0, Vec::new());
+    for (name, outcome) in [("no fault breaks a promise", search()), ("deliberate bugs are found", bugs())] {
+        match outcome {
+            Ok(()) => passed += 1,
+            Err(error) => {
+                println!("{name} ... FAILED\n{error:#}");
+                failed.push(name.to_owned());
+            }
+        }
+    }
+    let cluster =
+        Cluster::up(&ClusterOptions { name: "test-model".to_owned(), flavour: Flavour::ControlPlane })?;
+    let mut surroundings = Surroundings::new(options);
+    surroundings.add_cluster(&cluster)?;
+    let binaries =
+        test_binaries(&["--package", "authservice-prove", "--features", "live-tests", "--test", "fidelity"])?;
+    let outcome = run_all(&binaries, &surroundings, |program| cluster.enter(program));
+    cluster.down()?;
+    let (more, failures) = outcome?;
+    failed.extend(failures);
+    Ok((passed + more, failed))
 }
 
 fn run_group(
