@@ -313,6 +313,8 @@ fn losses() -> Vec<Scenario> {
             remove(Child::Secret, name),
             Step::Settle,
             Step::Annotate("authservice.dev/regenerate".to_owned(), Some(name.to_owned())),
+            // Whoever asks waits for the answer, which may take until the next look.
+            Step::Wait(700),
             Step::Settle,
             Step::Annotate("authservice.dev/regenerate".to_owned(), None),
         ];
@@ -469,4 +471,46 @@ fn of_field(field: &Field) -> Vec<Scenario> {
         scenarios.push(scenario_of("removed", spec_with(field, 1), None));
     }
     scenarios
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use authservice::api::AuthService;
+    use kube::CustomResourceExt as _;
+
+    use super::*;
+
+    /// Paths of the schema below which a field of a scenario is to be.
+    fn fields(schema: &Value, path: &str, known: &BTreeSet<&str>, all: &mut Vec<String>) {
+        let Some(properties) = schema["properties"].as_object().filter(|_| !known.contains(path)) else {
+            all.push(path.to_owned());
+            return;
+        };
+        for (name, schema) in properties {
+            fields(schema, &format!("{path}/{name}"), known, all);
+        }
+    }
+
+    #[test]
+    fn every_field_of_spec_has_its_scenarios() -> Result<(), serde_json::Error> {
+        let known: BTreeSet<&str> = FIELDS.iter().chain(EXTERNAL_FIELDS).map(|field| field.path).collect();
+        let definition = serde_json::to_value(AuthService::crd())?;
+        let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let mut all = Vec::new();
+        fields(spec, "", &known, &mut all);
+        let missing: Vec<&String> = all.iter().filter(|path| !known.contains(path.as_str())).collect();
+        assert_eq!(missing, Vec::<&String>::new());
+        let gone: Vec<&&str> = known.iter().filter(|path| !all.iter().any(|known| known == **path)).collect();
+        assert_eq!(gone, Vec::<&&str>::new());
+        Ok(())
+    }
+
+    #[test]
+    fn scenarios_are_told_apart_by_their_names() {
+        let all = all();
+        let names: BTreeSet<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+        assert_eq!(names.len(), all.len());
+    }
 }

@@ -202,3 +202,38 @@ fn pair(single: &[Faults], chance: &mut StdRng) -> Option<Faults> {
 fn checksum(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios;
+
+    fn scenario(name: &str) -> Scenario {
+        scenarios::all().into_iter().find(|scenario| scenario.name == name).unwrap()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_run() {
+        let scenario = scenario("create with an external database");
+        let run = || {
+            let Prepared { reference, .. } = prepare(&scenario, 7).unwrap();
+            let told =
+                |call: &crate::line::Call| (call.method.clone(), call.path.clone(), call.code, call.at);
+            (reference.calls.iter().map(told).collect::<Vec<_>>(), reference.events, reference.statements)
+        };
+        assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn a_crash_at_a_call_is_survived_and_counted_as_met() {
+        let scenario = scenario("create with an external database");
+        let faults =
+            Faults { line: Plan { calls: vec![(30, Fault::CrashAfter)], events: vec![] }, statement: None };
+        assert!(replay(&scenario, &faults, 7).unwrap());
+        let beyond = Faults {
+            line: Plan { calls: vec![(100_000, Fault::CrashAfter)], events: vec![] },
+            statement: None,
+        };
+        assert!(!replay(&scenario, &beyond, 7).unwrap());
+    }
+}
