@@ -24,6 +24,10 @@ const LOGINS_A_SECOND: u32 = 2;
 /// Secrets whose entries are written once, by the ends of their names.
 const WRITTEN_ONCE: [&str; 4] = ["keys", "database", "admin", "mysql-root"];
 
+/// What callers meet where nobody can answer, and not where somebody answers wrongly.
+pub const NO_ANSWER: [&str; 5] =
+    ["Connection refused", "Connection reset", "No route", "connection closed", "operation timed out"];
+
 /// The randomness of a test; the seed is printed, and taken from `TEST_SEED` where that is set.
 #[must_use]
 pub fn random() -> StdRng {
