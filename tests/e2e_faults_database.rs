@@ -1,1 +1,177 @@
+//! The database below a service killed while it writes, cut off, and out of disk: what was
+//! acknowledged stays, validation goes on, conditions tell, and all of it heals by itself.
+
 mod support;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use authservice::api::AuthService;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use rand::RngExt as _;
+use serde_json::json;
+use support::{
+    clients::{self, admin, pod_is_ready},
+    cluster::{Sandbox, condition},
+    faults::{Allowed, Before, Traffic, only, random},
+    machine::{self, Cut},
+    node::{eventually, on_node, pods, restarts},
+    writes::Writes,
+};
+use tokio::time::Instant;
+
+async fn login_works(sandbox: &Sandbox) -> anyhow::Result<()> {
+    let (address, user) = (clients::address(sandbox, "auth").await?, admin(sandbox, "auth").await?);
+    eventually("a login", &200, async || Ok(clients::login(&address, &user).await?.status)).await
+}
+
+/// Waits for the word of trouble, and answers it.
+async fn word_of_trouble(sandbox: &Sandbox) -> anyhow::Result<String> {
+    let service = sandbox
+        .wait_until("auth", "word of the trouble", |service: &AuthService| {
+            condition(service, "DatabaseReady").is_some_and(|ready| ready.status == "False")
+        })
+        .await?;
+    let ready = condition(&service, "DatabaseReady").context("no condition")?;
+    Ok(format!("{}: {}", ready.reason, ready.message))
+}
+
+#[tokio::test]
+async fn a_database_killed_while_it_writes_keeps_every_write_it_acknowledged() -> anyhow::Result<()> {
+    on_node("sigkill", async |sandbox| {
+        let mut random = random();
+        sandbox.create_service("auth", json!({"administration": {}})).await?;
+        sandbox.wait_ready("auth").await?;
+        let before = Before::of(sandbox, "auth").await?;
+        let (traffic, writes) =
+            (Traffic::start(sandbox, "auth").await?, Writes::start(sandbox, "auth").await?);
+
+        let kills = if std::env::var_os("TEST_FULL").is_some() { 6 } else { 2 };
+        let mut windows = Vec::new();
+        for _ in 0..kills {
+            tokio::time::sleep(Duration::from_millis(random.random_range(1000..3000))).await;
+            let pod = sandbox.api::<Pod>().get("auth-mysql-0").await?;
+            let from = Instant::now();
+            anyhow::ensure!(machine::kill_in_pod(&pod, "mysqld").await? == 1, "not one server");
+            let ended = restarts(std::slice::from_ref(&pod))[0];
+            sandbox
+                .wait_until("auth-mysql-0", "another process", |live: &Pod| {
+                    pod_is_ready(live) && restarts(std::slice::from_ref(live)) == [ended + 1]
+                })
+                .await?;
+            login_works(sandbox).await?;
+            windows.push((from, Instant::now()));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let written = writes.stop(&format!("{kills} kills of mysqld")).await?;
+        let met = traffic.stop(&format!("{kills} kills of mysqld")).await?;
+        written.is_there(sandbox, "auth").await?;
+        support::node::managed_sql(sandbox, "auth", "DELETE FROM auth.user WHERE email LIKE 'written-%'").await?;
+        before.again(sandbox).await?;
+        only(&met.validations, &[])?;
+        let allowed: Vec<Allowed<'_>> =
+            windows.iter().map(|&(from, to)| Allowed { from, to, what: &["503"] }).collect();
+        only(&met.logins, &allowed)?;
+        only(&written.outcomes, &allowed)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn servers_cut_off_from_their_database_validate_and_refuse_logins_politely() -> anyhow::Result<()> {
+    on_node("no-way", async |sandbox| {
+        sandbox.create_service("auth", json!({})).await?;
+        sandbox.wait_ready("auth").await?;
+        let before = Before::of(sandbox, "auth").await?;
+        let traffic = Traffic::start(sandbox, "auth").await?;
+        let address = |pod: &Pod| {
+            pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("a pod without address")
+        };
+        let servers: Vec<String> =
+            pods(sandbox, "auth", "server").await?.iter().map(address).collect::<anyhow::Result<_>>()?;
+        let database = address(&sandbox.api::<Pod>().get("auth-mysql-0").await?)?;
+
+        let from = Instant::now();
+        machine::cut(Cut::Pods(&servers, &database)).await?;
+        println!("{}", word_of_trouble(sandbox).await?);
+        machine::mend().await?;
+        login_works(sandbox).await?;
+        before.again(sandbox).await?;
+        let to = Instant::now();
+        anyhow::ensure!(restarts(&pods(sandbox, "auth", "server").await?) == [0, 0], "a server ended");
+        // Nothing is left to heal.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let met = traffic.stop("servers cut off from the database").await?;
+        only(&met.validations, &[])?;
+        anyhow::ensure!(met.logins.count("503") > 0, "the cut was none");
+        only(&met.logins, &[Allowed { from, to, what: &["503"] }])
+    })
+    .await
+}
+
+/// A volume of the only node, on a disk of this size.
+async fn small_volume(sandbox: &Sandbox, mebibytes: u32) -> anyhow::Result<String> {
+    let path = format!("/var/lib/volumes/{}", sandbox.namespace);
+    machine::small_disk(&path, mebibytes).await?;
+    let nodes: Api<Node> = Api::all(sandbox.client.clone());
+    let node = nodes.list(&ListParams::default()).await?.items.first().context("no node")?.name_any();
+    let volume = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": sandbox.namespace},
+        "spec": {
+            "capacity": {"storage": format!("{mebibytes}Mi")},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": sandbox.namespace,
+            "local": {"path": path},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{
+                "matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}],
+            }]}},
+        },
+    });
+    let volumes: Api<PersistentVolume> = Api::all(sandbox.client.clone());
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume)?).await?;
+    Ok(path)
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_when_there_is_room() -> anyhow::Result<()> {
+    on_node("full", async |sandbox| {
+        const MEBIBYTES: u32 = 300;
+        let disk = small_volume(sandbox, MEBIBYTES).await?;
+        let storage = json!({"size": format!("{MEBIBYTES}Mi"), "storageClassName": sandbox.namespace});
+        let spec = json!({"administration": {}, "database": {"managed": {"storage": storage}}});
+        sandbox.create_service("auth", spec).await?;
+        sandbox.wait_ready("auth").await?;
+        let before = Before::of(sandbox, "auth").await?;
+        let (traffic, writes) =
+            (Traffic::start(sandbox, "auth").await?, Writes::start(sandbox, "auth").await?);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let from = Instant::now();
+        machine::fill(&disk).await?;
+        println!("{}", word_of_trouble(sandbox).await?);
+        machine::make_room(&disk).await?;
+        login_works(sandbox).await?;
+        sandbox.wait_ready("auth").await?;
+        let to = Instant::now();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let written = writes.stop("a full disk").await?;
+        let met = traffic.stop("a full disk").await?;
+        written.is_there(sandbox, "auth").await?;
+        support::node::managed_sql(sandbox, "auth", "DELETE FROM auth.user WHERE email LIKE 'written-%'").await?;
+        before.again(sandbox).await?;
+        let allowed = [Allowed { from, to, what: &["503"] }];
+        only(&met.validations, &[])?;
+        only(&met.logins, &allowed)?;
+        only(&written.outcomes, &allowed)?;
+        let volumes: Api<PersistentVolume> = Api::all(sandbox.client.clone());
+        volumes.delete(&sandbox.namespace, &DeleteParams::default()).await?;
+        machine::remove_disk(&disk).await
+    })
+    .await
+}

@@ -15,7 +15,7 @@ use support::{
     cluster::Sandbox,
     faults::{Allowed, Before, NO_ANSWER, Traffic, only, random},
     machine,
-    node::{eventually, on_node, pods},
+    node::{eventually, on_node, pods, wait_rolled_out},
 };
 use tokio::{
     sync::{Mutex, MutexGuard},
@@ -37,9 +37,17 @@ async fn evict(pods: &Api<Pod>, name: &str) -> anyhow::Result<bool> {
     }
 }
 
-async fn login_works(sandbox: &Sandbox) -> anyhow::Result<()> {
+/// Evicts the database's one pod; answers from when until when there was none that works.
+async fn evict_database(sandbox: &Sandbox) -> anyhow::Result<(Instant, Instant)> {
+    let from = Instant::now();
+    let uid = sandbox.api::<Pod>().get("auth-mysql-0").await?.uid();
+    anyhow::ensure!(evict(&sandbox.api(), "auth-mysql-0").await?, "the database may not be evicted");
+    sandbox
+        .wait_until("auth-mysql-0", "another pod", |pod: &Pod| pod.uid() != uid && pod_is_ready(pod))
+        .await?;
     let (address, user) = (clients::address(sandbox, "auth").await?, admin(sandbox, "auth").await?);
-    eventually("a login", &200, async || Ok(clients::login(&address, &user).await?.status)).await
+    eventually("a login", &200, async || Ok(clients::login(&address, &user).await?.status)).await?;
+    Ok((from, Instant::now()))
 }
 
 #[tokio::test]
@@ -52,38 +60,24 @@ async fn pods_are_evicted_one_by_one_and_only_the_databases_own_stops_logins() -
         let before = Before::of(sandbox, "auth").await?;
         let traffic = Traffic::start(sandbox, "auth").await?;
 
-        let mut doomed = pods(sandbox, "auth", "server").await?;
-        doomed.extend(pods(sandbox, "auth", "database").await?);
-        anyhow::ensure!(doomed.len() == 3, "{} pods", doomed.len());
-        doomed.shuffle(&mut random);
-        let (mut refused, mut without_database) = (0, Vec::new());
-        // At once, so that the budget has something to refuse.
-        for pod in &doomed {
-            let name = pod.name_any();
-            let is_database = name == "auth-mysql-0";
-            let began = Instant::now();
-            let all = sandbox.api::<Pod>();
-            eventually("an eviction", &true, async || {
-                let evicted = evict(&all, &name).await?;
-                Ok(evicted)
-            })
-            .await?;
-            if began.elapsed() > Duration::from_millis(200) {
-                refused += 1;
-            }
-            if is_database {
-                sandbox
-                    .wait_until(&name, "another database pod", |live: &Pod| live.uid() != pod.uid() && pod_is_ready(live))
-                    .await?;
-                login_works(sandbox).await?;
-                without_database.push((began, Instant::now()));
-            }
-        }
+        let mut servers = pods(sandbox, "auth", "server").await?;
+        servers.shuffle(&mut random);
+        let database_first = random.random();
+        let without_database =
+            if database_first { Some(evict_database(sandbox).await?) } else { None };
+        let all = sandbox.api::<Pod>();
+        let [first, second] = &servers[..] else { anyhow::bail!("{} server pods", servers.len()) };
+        anyhow::ensure!(evict(&all, &first.name_any()).await?, "nothing may be evicted");
+        anyhow::ensure!(!evict(&all, &second.name_any()).await?, "the last pod that serves was evicted");
+        eventually("room for the second", &true, async || evict(&all, &second.name_any()).await).await?;
+        wait_rolled_out(sandbox, "auth").await?;
+        let (from, to) = match without_database {
+            Some(window) => window,
+            None => evict_database(sandbox).await?,
+        };
         before.again(sandbox).await?;
-        println!("3 pods evicted, {refused} of them not at once");
-        let met = traffic.stop("evictions").await?;
+        let met = traffic.stop("3 evictions").await?;
         only(&met.validations, &[])?;
-        let &[(from, to)] = &without_database[..] else { anyhow::bail!("no database was evicted") };
         only(&met.logins, &[Allowed { from, to, what: &["503"] }])
     })
     .await
@@ -105,8 +99,9 @@ async fn a_node_that_loses_its_power_comes_back_with_all_it_had() -> anyhow::Res
             let from = Instant::now();
             machine::reboot().await?;
             eventually("a login", &true, async || before.serves(sandbox).await.map(|()| true)).await?;
-            before.again(sandbox).await?;
+            wait_rolled_out(sandbox, "auth").await?;
             dark.push((from, Instant::now()));
+            before.again(sandbox).await?;
         }
         let met = traffic.stop(&format!("{boots} boots")).await?;
         let in_the_dark = |what| dark.iter().map(|&(from, to)| Allowed { from, to, what }).collect::<Vec<_>>();

@@ -180,6 +180,10 @@ pub async fn reboot() -> anyhow::Result<()> {
             done
             sleep 0.2
         done
+        # Those of another node of this host are not ours.
+        for place in /sys/fs/cgroup/*/"authservice-node-$(cat /proc/sys/kernel/hostname)" /sys/fs/cgroup; do
+            [ ! -d "$place/kubepods" ] || find "$place/kubepods" -depth -type d -exec rmdir {} + || :
+        done
         nft flush ruleset
         conntrack --flush 2>/dev/null || :
         while read -r _ target _; do

@@ -20,7 +20,7 @@ use super::{
     node::managed_sql,
 };
 
-const PERIOD: Duration = Duration::from_millis(50);
+const PERIOD: Duration = Duration::from_millis(20);
 /// Longer than any answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -143,7 +143,8 @@ async fn write(api: Api, stopped: watch::Receiver<bool>) -> Written {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 0.. {
-        let email = format!("written-{number}@example.com");
+        // Long, so that tables grow soon.
+        let email = format!("written-{number:0190}@example.com");
         let mut path = None;
         for version in 0..3 {
             ticks.tick().await;
