@@ -70,7 +70,8 @@ async fn a_database_killed_while_it_writes_keeps_every_write_it_acknowledged() -
         let written = writes.stop(&format!("{kills} kills of mysqld")).await?;
         let met = traffic.stop(&format!("{kills} kills of mysqld")).await?;
         written.is_there(sandbox, "auth").await?;
-        support::node::managed_sql(sandbox, "auth", "DELETE FROM auth.user WHERE email LIKE 'written-%'").await?;
+        support::node::managed_sql(sandbox, "auth", "DELETE FROM auth.user WHERE email LIKE 'written-%'")
+            .await?;
         before.again(sandbox).await?;
         only(&met.validations, &[])?;
         let allowed: Vec<Allowed<'_>> =
@@ -140,7 +141,8 @@ async fn small_volume(sandbox: &Sandbox, mebibytes: u32) -> anyhow::Result<Strin
 }
 
 #[tokio::test]
-async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_when_there_is_room() -> anyhow::Result<()> {
+async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_when_there_is_room() -> anyhow::Result<()>
+{
     on_node("full", async |sandbox| {
         const MEBIBYTES: u32 = 300;
         let disk = small_volume(sandbox, MEBIBYTES).await?;
@@ -163,7 +165,8 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_when_there_is
         let written = writes.stop("a full disk").await?;
         let met = traffic.stop("a full disk").await?;
         written.is_there(sandbox, "auth").await?;
-        support::node::managed_sql(sandbox, "auth", "DELETE FROM auth.user WHERE email LIKE 'written-%'").await?;
+        support::node::managed_sql(sandbox, "auth", "DELETE FROM auth.user WHERE email LIKE 'written-%'")
+            .await?;
         before.again(sandbox).await?;
         let allowed = [Allowed { from, to, what: &["503"] }];
         only(&met.validations, &[])?;

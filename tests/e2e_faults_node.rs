@@ -63,8 +63,7 @@ async fn pods_are_evicted_one_by_one_and_only_the_databases_own_stops_logins() -
         let mut servers = pods(sandbox, "auth", "server").await?;
         servers.shuffle(&mut random);
         let database_first = random.random();
-        let without_database =
-            if database_first { Some(evict_database(sandbox).await?) } else { None };
+        let without_database = if database_first { Some(evict_database(sandbox).await?) } else { None };
         let all = sandbox.api::<Pod>();
         let [first, second] = &servers[..] else { anyhow::bail!("{} server pods", servers.len()) };
         anyhow::ensure!(evict(&all, &first.name_any()).await?, "nothing may be evicted");
@@ -104,7 +103,8 @@ async fn a_node_that_loses_its_power_comes_back_with_all_it_had() -> anyhow::Res
             before.again(sandbox).await?;
         }
         let met = traffic.stop(&format!("{boots} boots")).await?;
-        let in_the_dark = |what| dark.iter().map(|&(from, to)| Allowed { from, to, what }).collect::<Vec<_>>();
+        let in_the_dark =
+            |what| dark.iter().map(|&(from, to)| Allowed { from, to, what }).collect::<Vec<_>>();
         only(&met.validations, &in_the_dark(&NO_ANSWER))?;
         only(&met.logins, &[in_the_dark(&NO_ANSWER), in_the_dark(&["503"])].concat())
     })
