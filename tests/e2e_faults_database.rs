@@ -157,6 +157,11 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_heals_when_there_is
         let from = Instant::now();
         machine::fill(&disk).await?;
         println!("{}", word_of_trouble(sandbox).await?);
+        if std::env::var_os("TEST_FULL").is_some() {
+            let pod = sandbox.api::<Pod>().get("auth-mysql-0").await?;
+            anyhow::ensure!(machine::kill_in_pod(&pod, "mysqld").await? == 1, "not one server");
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
         machine::make_room(&disk).await?;
         login_works(sandbox).await?;
         sandbox.wait_ready("auth").await?;

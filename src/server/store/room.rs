@@ -8,9 +8,9 @@ use std::{
 
 use super::StoreError;
 
-/// How long a write that found no room is told of: longer than a pod with some traffic goes without
-/// another write, and no longer than a person waits for the good news.
-const TOLD_FOR: Duration = Duration::from_secs(60);
+/// How long a write that found no room is told of: longer than it takes the operator to hear of it, and no
+/// longer than a person waits for the good news.
+const TOLD_FOR: Duration = Duration::from_secs(30);
 
 /// The last write that found no room.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_is_told_of_for_a_minute() {
+    fn a_full_table_is_told_of_for_a_while() {
         let (room, now) = (Room::default(), Instant::now());
         assert_eq!(room.lacking(now), None);
         room.note(&refused(1114, "The table 'user' is full (error 1114)"), now);
