@@ -3,7 +3,6 @@
 
 mod support;
 
-use anyhow::Context as _;
 use authservice::api::AuthService;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
@@ -159,12 +158,17 @@ async fn an_etcd_set_back_below_newer_databases_is_made_up_for_or_told() -> anyh
 
         // What was created since is gone, and created again it has the users of its database.
         sandbox.create_service("late", beside("late", "adminCredentialsSecretRef", "boss")).await?;
-        let again = sandbox.wait_ready("late").await?;
-        println!("late: {:?}", again.status.context("no status")?.conditions);
+        sandbox.wait_ready("late").await?;
         let address = clients::address(sandbox, "late").await?;
         eventually("a login of late", &200, async || Ok(clients::login(&address, &late).await?.status))
             .await?;
         anyhow::ensure!(validates(sandbox, "late", &late_token).await? == 403, "a lost key is good");
+        let issued = admin(sandbox, "late").await?;
+        anyhow::ensure!(issued.email == late.email && issued.password != late.password, "{issued:?}");
+        anyhow::ensure!(
+            clients::login(&address, &issued).await?.status == 401,
+            "a user got another password"
+        );
 
         // A key that came since is lost with the tokens by it.
         eventually("the end of a lost key", &403, async || validates(sandbox, "auth", &late_key_token).await)
