@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use support::{
-    clients::{self, admin, secret_entry, token},
+    clients::{self, Credentials, admin, secret_entry, token},
     cluster::Sandbox,
     faults::{Before, Traffic, only},
     machine,
@@ -110,6 +110,51 @@ async fn bring_key(sandbox: &Sandbox, username: &str) -> anyhow::Result<String> 
     Ok(token)
 }
 
+/// Creates `late` and answers its first admin, with a token.
+async fn create_late(sandbox: &Sandbox) -> anyhow::Result<(Credentials, String)> {
+    sandbox.create_service("late", beside("late", "adminCredentialsSecretRef", "boss")).await?;
+    sandbox.wait_ready("late").await?;
+    let user = admin(sandbox, "late").await?;
+    let token = token(&clients::address(sandbox, "late").await?, &user).await?;
+    Ok((user, token))
+}
+
+async fn logs_in(sandbox: &Sandbox, service: &str, user: &Credentials) -> anyhow::Result<()> {
+    let address = clients::address(sandbox, service).await?;
+    eventually("a login", &200, async || Ok(clients::login(&address, user).await?.status)).await
+}
+
+/// The account that was dropped is made again by its admin's rights.
+async fn staff_is_mended(sandbox: &Sandbox, user: &Credentials, token: &str) -> anyhow::Result<()> {
+    logs_in(sandbox, "staff", user).await?;
+    sandbox.wait_ready("staff").await?;
+    anyhow::ensure!(validates(sandbox, "staff", token).await? == 200, "a kept key is refused");
+    Ok(())
+}
+
+/// Without such rights it is told who is refused, and mending the cause is enough.
+async fn guest_is_told(sandbox: &Sandbox) -> anyhow::Result<()> {
+    let message = sandbox.wait_condition("guest", "Ready", "False", "CredentialsRejected").await?;
+    println!("guest: {message}");
+    anyhow::ensure!(message.contains("Access denied for user 'clerk'"), "{message}");
+    sandbox.merge::<Secret>("clerk", json!({"stringData": {"password": "second"}})).await?;
+    sandbox.wait_ready("guest").await?;
+    Ok(())
+}
+
+/// What was created since is gone. Created again it has the users of its database, as they are.
+async fn late_is_new(sandbox: &Sandbox, user: &Credentials, token: &str) -> anyhow::Result<()> {
+    sandbox.create_service("late", beside("late", "adminCredentialsSecretRef", "boss")).await?;
+    sandbox.wait_ready("late").await?;
+    logs_in(sandbox, "late", user).await?;
+    anyhow::ensure!(validates(sandbox, "late", token).await? == 403, "a lost key is good");
+    let issued = admin(sandbox, "late").await?;
+    anyhow::ensure!(issued.email == user.email && issued.password != user.password, "{issued:?}");
+    let refused = clients::login(&clients::address(sandbox, "late").await?, &issued).await?;
+    anyhow::ensure!(refused.status == 401, "a user got another password: {refused:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_etcd_set_back_below_newer_databases_is_made_up_for_or_told() -> anyhow::Result<()> {
     on_node("restore", async |sandbox| {
@@ -123,16 +168,12 @@ async fn an_etcd_set_back_below_newer_databases_is_made_up_for_or_told() -> anyh
 
         // What etcd will know nothing of.
         let writes = Writes::start(sandbox, "auth").await?;
-        sandbox.create_service("late", beside("late", "adminCredentialsSecretRef", "boss")).await?;
-        let (key, account, password) = tokio::join!(
+        let (late_key_token, (late, late_token), (), ()) = tokio::try_join!(
             bring_key(sandbox, &user.email),
+            create_late(sandbox),
             renew_account(sandbox),
             change_own_password(sandbox, "second")
-        );
-        let (late_key_token, (), ()) = (key?, account?, password?);
-        sandbox.wait_ready("late").await?;
-        let late = admin(sandbox, "late").await?;
-        let late_token = token(&clients::address(sandbox, "late").await?, &late).await?;
+        )?;
         let written = writes.stop("before the restore").await?;
 
         machine::restore(&snapshot).await?;
@@ -140,44 +181,20 @@ async fn an_etcd_set_back_below_newer_databases_is_made_up_for_or_told() -> anyh
             Ok(sandbox.api::<AuthService>().get_opt("late").await?.is_none())
         })
         .await?;
-
-        // The account is made again by its admin's rights.
-        sandbox.wait_ready("staff").await?;
-        eventually("a login of staff", &true, async || {
-            token(&clients::address(sandbox, "staff").await?, &staff).await.map(|_| true)
-        })
-        .await?;
-        anyhow::ensure!(validates(sandbox, "staff", &staff_token).await? == 200, "a kept key is refused");
-
-        // Without such rights it is told who is refused.
-        let message = sandbox.wait_condition("guest", "Ready", "False", "CredentialsRejected").await?;
-        println!("guest: {message}");
-        anyhow::ensure!(message.contains("Access denied for user 'clerk'"), "{message}");
-        sandbox.merge::<Secret>("clerk", json!({"stringData": {"password": "second"}})).await?;
-        sandbox.wait_ready("guest").await?;
-
-        // What was created since is gone, and created again it has the users of its database.
-        sandbox.create_service("late", beside("late", "adminCredentialsSecretRef", "boss")).await?;
-        sandbox.wait_ready("late").await?;
-        let address = clients::address(sandbox, "late").await?;
-        eventually("a login of late", &200, async || Ok(clients::login(&address, &late).await?.status))
-            .await?;
-        anyhow::ensure!(validates(sandbox, "late", &late_token).await? == 403, "a lost key is good");
-        let issued = admin(sandbox, "late").await?;
-        anyhow::ensure!(issued.email == late.email && issued.password != late.password, "{issued:?}");
-        anyhow::ensure!(
-            clients::login(&address, &issued).await?.status == 401,
-            "a user got another password"
-        );
-
-        // A key that came since is lost with the tokens by it.
-        eventually("the end of a lost key", &403, async || validates(sandbox, "auth", &late_key_token).await)
-            .await?;
+        tokio::try_join!(
+            staff_is_mended(sandbox, &staff, &staff_token),
+            guest_is_told(sandbox),
+            late_is_new(sandbox, &late, &late_token),
+            // A key that came since is lost with the tokens by it.
+            eventually("the end of a lost key", &403, async || validates(sandbox, "auth", &late_key_token)
+                .await)
+        )?;
 
         written.is_there(sandbox, "auth").await?;
-        let met = traffic.stop("etcd restored").await?;
-        managed_sql(sandbox, "auth", "DELETE FROM auth.user WHERE email LIKE 'written-%'").await?;
+        sandbox.wait_ready("auth").await?;
+        before.objects_again(sandbox, &["auth", "staff"]).await?;
         before.serves(sandbox).await?;
+        let met = traffic.stop("etcd set back").await?;
         only(&met.validations, &[])?;
         only(&met.logins, &[])
     })

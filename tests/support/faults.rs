@@ -16,7 +16,7 @@ use super::{
     cluster::Sandbox,
     load::{Load, Outcome, Outcomes, Request},
     node::{eventually, managed_sql},
-    normal::{State, state, wait_for_state},
+    normal::{State, differences, state, wait_for_state},
 };
 
 const VALIDATIONS_A_SECOND: u32 = 40;
@@ -163,6 +163,30 @@ impl Before {
         let rows = rows(sandbox, &self.name).await?;
         anyhow::ensure!(rows == self.rows, "other rows:\n{rows}\nbefore:\n{}", self.rows);
         self.serves(sandbox).await
+    }
+
+    /// Waits until the objects of these services are as they were, and none of theirs is left over.
+    ///
+    /// # Errors
+    /// With what differs.
+    pub async fn objects_again(&self, sandbox: &Sandbox, services: &[&str]) -> anyhow::Result<()> {
+        let of_these = |state: &State| {
+            let belongs = |key: &str| {
+                let name = key.rsplit(' ').next().unwrap_or_default();
+                services.iter().any(|service| {
+                    name.strip_prefix("data-").unwrap_or(name).split('-').next() == Some(service)
+                })
+            };
+            let mut state = state.clone();
+            state.retain(|key, _| belongs(key));
+            state
+        };
+        let wanted = of_these(&self.state);
+        eventually("the objects of before", &String::new(), async || {
+            let live = of_these(&state(&sandbox.client, &sandbox.namespace).await?);
+            Ok(differences(&wanted, &live))
+        })
+        .await
     }
 
     /// Whether tokens and passwords of before are good.

@@ -26,7 +26,7 @@ const PROGRAMS: [&str; 9] = [
 /// Where etcd answers programs of the node.
 const ETCD: &str = "http://127.0.0.1:2379";
 /// Where the API server does.
-pub const API_SERVER_PORT: u16 = 6443;
+const API_SERVER_PORT: u16 = 6443;
 /// What starts no more while it has a file here.
 const HELD: &str = "/run/held";
 
@@ -79,44 +79,45 @@ pub enum Cut<'a> {
     Pods(&'a [String], &'a str),
 }
 
+/// A cut that lasts until it is mended.
+#[must_use]
+pub struct Severed(String);
+
 /// Loses every packet between these from now on, without a word to either.
 ///
 /// # Errors
 /// When the node takes no such rule.
-pub async fn cut(cut: Cut<'_>) -> anyhow::Result<()> {
-    const TABLE: &str = "nft add table inet faults
-        nft 'add chain inet faults input { type filter hook input priority -300; }'
-        nft 'add chain inet faults forward { type filter hook forward priority -300; }'";
-    inside(TABLE, &[]).await?;
-    match cut {
-        Cut::ApiServer(pods) => {
-            const RULE: &str = r#"port=$1; shift
-                for pod; do nft add rule inet faults input ip saddr "$pod" tcp dport "$port" drop; done"#;
-            let port = API_SERVER_PORT.to_string();
-            inside(RULE, &[&[port.as_str()], &strs(pods)[..]].concat()).await?;
-        }
-        Cut::Pods(pods, other) => {
-            const RULE: &str = r#"other=$1; shift
-                for pod; do
-                    nft add rule inet faults forward ip saddr "$pod" ip daddr "$other" drop
-                    nft add rule inet faults forward ip saddr "$other" ip daddr "$pod" drop
-                done"#;
-            inside(RULE, &[&[other], &strs(pods)[..]].concat()).await?;
-        }
+pub async fn cut(cut: Cut<'_>) -> anyhow::Result<Severed> {
+    const TABLE: &str = r#"nft add table inet "$1"
+        nft add chain inet "$1" input '{ type filter hook input priority -300; }'
+        nft add chain inet "$1" forward '{ type filter hook forward priority -300; }'"#;
+    const FROM_API_SERVER: &str = r#"table=$1 port=$2; shift 2
+        for pod; do nft add rule inet "$table" input ip saddr "$pod" tcp dport "$port" drop; done"#;
+    const FROM_POD: &str = r#"table=$1 other=$2; shift 2
+        for pod; do
+            nft add rule inet "$table" forward ip saddr "$pod" ip daddr "$other" drop
+            nft add rule inet "$table" forward ip saddr "$other" ip daddr "$pod" drop
+        done"#;
+    let table = format!("severed-{:08x}", rand::random::<u32>());
+    let port = API_SERVER_PORT.to_string();
+    inside(TABLE, &[&table]).await?;
+    let (script, other, pods) = match cut {
+        Cut::ApiServer(pods) => (FROM_API_SERVER, port.as_str(), pods),
+        Cut::Pods(pods, other) => (FROM_POD, other, pods),
+    };
+    let pods: Vec<&str> = pods.iter().map(String::as_str).collect();
+    inside(script, &[&[table.as_str(), other], &pods[..]].concat()).await?;
+    Ok(Severed(table))
+}
+
+impl Severed {
+    /// Ends it.
+    ///
+    /// # Errors
+    /// When the node has none such.
+    pub async fn mend(self) -> anyhow::Result<()> {
+        inside(r#"nft delete table inet "$1""#, &[&self.0]).await.map(drop)
     }
-    Ok(())
-}
-
-/// Ends every cut.
-///
-/// # Errors
-/// When there is none.
-pub async fn mend() -> anyhow::Result<()> {
-    inside("nft delete table inet faults", &[]).await.map(drop)
-}
-
-fn strs(texts: &[String]) -> Vec<&str> {
-    texts.iter().map(String::as_str).collect()
 }
 
 /// A copy of all that Kubernetes knows, as etcd's own program for backups takes it; the file lies
