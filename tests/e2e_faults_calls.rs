@@ -25,8 +25,8 @@ use support::{
 /// Secrets whose entries are written once.
 const WRITTEN_ONCE: [&str; 4] = ["auth-keys", "auth-database", "auth-admin", "auth-mysql-root"];
 
-/// What changes the Deployment, its image included, asks for a migration, and changes what the
-/// StatefulSet and the Secrets belong to.
+/// What changes the Deployment, its image included, asks for a migration, and changes to whom the
+/// Secrets and the volume belong.
 fn updated() -> anyhow::Result<Value> {
     Ok(json!({
         "replicas": 3,
@@ -58,7 +58,7 @@ async fn start(sandbox: &Sandbox) -> anyhow::Result<(Operator, Proxy)> {
 
 /// Waits until the resource is ready and nothing was called for a while.
 async fn quiet(sandbox: &Sandbox, proxy: &Proxy) -> anyhow::Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(120);
+    const PATIENCE: Duration = Duration::from_mins(2);
     let started = tokio::time::Instant::now();
     let (mut last, mut rounds) = (usize::MAX, 0);
     while rounds < 8 {
@@ -85,9 +85,9 @@ async fn calm() -> anyhow::Result<Calm> {
         let mut before = 0;
         for (number, (state_then, writes)) in calm.states.iter_mut().zip(&mut calm.writes).enumerate() {
             if number == 0 {
-                create(sandbox).await?
+                create(sandbox).await?;
             } else {
-                update(sandbox).await?
+                update(sandbox).await?;
             }
             quiet(sandbox, &proxy).await?;
             wait_rolled_out(sandbox, "auth").await?;
@@ -147,14 +147,13 @@ async fn killed_at_each_kind_of_write_with_real_pods_the_end_is_the_same() -> an
     for _ in 0..rounds {
         in_own_namespace("kills", async |sandbox| {
             create(sandbox).await?;
-            let created = match &known {
-                Some(_) => kill_each(sandbox, &mut random).await?,
+            let created = if known.is_some() {
+                kill_each(sandbox, &mut random).await?
+            } else {
                 // Side by side, since most of it is waiting.
-                None => {
-                    let (calm, created) = tokio::join!(calm(), kill_each(sandbox, &mut random));
-                    known = Some(calm?);
-                    created?
-                }
+                let (calm, created) = tokio::join!(calm(), kill_each(sandbox, &mut random));
+                known = Some(calm?);
+                created?
             };
             let calm = known.as_ref().context("no calm run")?;
             wait_for_state(sandbox, "the same creation", &calm.states[0]).await?;

@@ -22,7 +22,7 @@ use support::{
 /// Known to the test, and to the key ring from after the snapshot on.
 const LATE_KEY: &str = "a key that etcd will have forgotten";
 
-fn secret(name: &str, entries: Value) -> Value {
+fn secret(name: &str, entries: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries})
 }
 
@@ -41,8 +41,8 @@ async fn set_up(sandbox: &Sandbox) -> anyhow::Result<()> {
     sandbox.create_service("auth", json!({"administration": {}})).await?;
     sandbox.wait_ready("auth").await?;
     managed_sql(sandbox, "auth", ACCOUNTS).await?;
-    sandbox.create::<Secret>(&secret("boss", json!({"username": "boss", "password": "b0ss"}))).await?;
-    sandbox.create::<Secret>(&secret("clerk", json!({"username": "clerk", "password": "first"}))).await?;
+    sandbox.create::<Secret>(&secret("boss", &json!({"username": "boss", "password": "b0ss"}))).await?;
+    sandbox.create::<Secret>(&secret("clerk", &json!({"username": "clerk", "password": "first"}))).await?;
     sandbox.create_service("staff", beside("staff", "adminCredentialsSecretRef", "boss")).await?;
     let mut guest = beside("guest", "credentialsSecretRef", "clerk");
     guest["users"] = json!({"bootstrap": []});
@@ -84,12 +84,12 @@ async fn change_own_password(sandbox: &Sandbox, password: &str) -> anyhow::Resul
 
 /// Brings a key of its own to `auth`; answers a token by it that every pod takes.
 async fn bring_key(sandbox: &Sandbox, username: &str) -> anyhow::Result<String> {
-    sandbox.create::<Secret>(&secret("late-key", json!({"JWT_SECRET": LATE_KEY}))).await?;
+    sandbox.create::<Secret>(&secret("late-key", &json!({"JWT_SECRET": LATE_KEY}))).await?;
     let spec = json!({"spec": {"token": {"signingKeySecretRef": {"name": "late-key"}}}});
     sandbox.merge::<AuthService>("auth", spec).await?;
     eventually("two keys", &2, async || {
         let ring = sandbox.api::<Secret>().get("auth-keys").await?.data.unwrap_or_default();
-        Ok(ring.keys().filter(|entry| entry.ends_with(".key")).count())
+        Ok(ring.keys().filter(|entry| entry.strip_suffix(".signs").is_some()).count())
     })
     .await?;
     // A kubelet looks after a pod that was touched at once.
