@@ -52,7 +52,10 @@ async fn update(sandbox: &Sandbox) -> anyhow::Result<()> {
 
 async fn start(sandbox: &Sandbox) -> anyhow::Result<(Operator, Proxy)> {
     let proxy = Proxy::start(sandbox.client.clone()).await?;
-    let options = Options { kubeconfig: Some(proxy.kubeconfig()), ..Options::watching(&sandbox.namespace) };
+    // One that cannot renew its lease in time ends, and no kubelet is there to start it again.
+    let lease_duration = Duration::from_mins(2);
+    let kubeconfig = Some(proxy.kubeconfig());
+    let options = Options { kubeconfig, lease_duration, ..Options::watching(&sandbox.namespace) };
     Ok((Operator::start_with(sandbox, &options)?, proxy))
 }
 
