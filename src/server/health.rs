@@ -108,7 +108,7 @@ impl Health {
                     "the database answers"
                 ),
                 Err(error) => {
-                    tracing::warn!(fault = ?error.fault, %error, "the database does not serve logins");
+                    tracing::warn!(fault = ?error.fault, %error, "the database does not serve as it should");
                 }
             }
         }
@@ -144,7 +144,11 @@ pub async fn watch_database(
             Err(error) if is_refusal(error.fault) => refused = true,
             Err(_) => {}
         }
-        health.note(&look);
+        let told = match (&look, store.lacking_room()) {
+            (Ok(_), Some(error)) => &Err(error),
+            _ => &look,
+        };
+        health.note(told);
         metrics.database_up(look.is_ok());
         let unreachable_for_long = !refused && started.elapsed() >= LONGEST_DELAY;
         let may_settle = (look.is_ok() || unreachable_for_long) && !revocations.are_waited_for();

@@ -42,6 +42,19 @@ pub struct Outcomes {
     pub slowest: Duration,
     /// Answers a second over the whole load.
     pub rate: f64,
+    /// Every request, in the order of their ends.
+    pub requests: Vec<Outcome>,
+}
+
+/// What one request met, and when.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// When it left.
+    pub began: Instant,
+    /// When its answer was there, or given up.
+    pub ended: Instant,
+    /// The status code, or the error.
+    pub what: String,
 }
 
 impl Outcomes {
@@ -57,6 +70,21 @@ impl Outcomes {
     #[must_use]
     pub fn count(&self, outcome: &str) -> u64 {
         self.counts.get(outcome).copied().unwrap_or_default()
+    }
+
+    /// The longest time in which no request was answered well.
+    #[must_use]
+    pub fn longest_gap(&self) -> Duration {
+        let good = self.requests.iter().filter(|request| request.what == "200");
+        let ends: Vec<Instant> = good.map(|request| request.ended).collect();
+        ends.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, outcome: Outcome) {
+        *self.counts.entry(outcome.what.clone()).or_default() += 1;
+        self.slowest = self.slowest.max(outcome.ended - outcome.began);
+        self.requests.push(outcome);
     }
 }
 
@@ -131,11 +159,9 @@ async fn send(
         let (client, request, outcomes) = (client.clone(), request.clone(), Arc::clone(&outcomes));
         under_way.spawn(async move {
             let began = Instant::now();
-            let outcome = ask(&client, &request).await;
-            let took = began.elapsed();
+            let what = ask(&client, &request).await;
             if let Ok(mut outcomes) = outcomes.lock() {
-                *outcomes.counts.entry(outcome).or_default() += 1;
-                outcomes.slowest = outcomes.slowest.max(took);
+                outcomes.add(Outcome { began, ended: Instant::now(), what });
             }
         });
         while under_way.try_join_next().is_some() {}
@@ -155,8 +181,13 @@ async fn ask(client: &reqwest::Client, request: &Request) -> String {
     let answered = async {
         let response = request.send().await?;
         let status = response.status().as_u16();
+        let polite = status != 503 || response.headers().contains_key("retry-after");
         response.bytes().await?;
-        Ok::<_, reqwest::Error>(status.to_string())
+        Ok::<_, reqwest::Error>(if polite {
+            status.to_string()
+        } else {
+            format!("{status} without Retry-After")
+        })
     };
     answered.await.unwrap_or_else(|error| innermost(&error))
 }

@@ -8,8 +8,10 @@
 pub mod audit;
 pub mod clients;
 pub mod cluster;
+pub mod faults;
 pub mod kubectl;
 pub mod load;
+pub mod machine;
 pub mod node;
 pub mod normal;
 pub mod normal_form;
@@ -18,3 +20,4 @@ pub mod players;
 pub mod ports;
 pub mod proxy;
 pub mod secrets;
+pub mod writes;

@@ -84,6 +84,14 @@ impl Operator {
             .stdout(Stdio::from(file.try_clone()?))
             .stderr(Stdio::from(file))
             .kill_on_drop(true);
+        // Where pods are real, their images have to be.
+        for (variable, given) in
+            [("SERVER_IMAGE", "TEST_SERVER_IMAGE"), ("DATABASE_IMAGE", "TEST_MYSQL_IMAGE")]
+        {
+            if let Some(image) = std::env::var_os(given) {
+                command.env(variable, image);
+            }
+        }
         if let Some(kubeconfig) = &options.kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }

@@ -2,6 +2,7 @@
 //! follow it, as they are lost when the operator is killed.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -9,13 +10,13 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
-    extract::{Request, State},
+    body::{Body, Bytes},
+    extract::State,
     response::{IntoResponse as _, Response},
 };
-use http::StatusCode;
+use http::{Request, StatusCode};
 use kube::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// What is lost of a call, and of all that follow.
@@ -56,6 +57,10 @@ struct Inner {
     fault: Option<Fault>,
     /// How many calls of the fault's kind there were since it was armed.
     since_armed: usize,
+    /// Calls that are not lost, and what is lost of the first that is none of them.
+    other_than: Option<(BTreeSet<Call>, Loss)>,
+    /// The call that was lost.
+    lost: Option<Call>,
     calls: Vec<Call>,
 }
 
@@ -63,7 +68,8 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
     pub method: String,
-    /// Without the name of the namespace and the hash in a Job's, so that it says the same in every sandbox.
+    /// Without the name of the namespace and the hash in a Job's, so that it says the same in every sandbox;
+    /// with the name of what is created.
     pub path: String,
 }
 
@@ -74,6 +80,16 @@ impl Call {
         self.method != "GET"
     }
 
+    /// The same for every Event, whose names are drawn.
+    #[must_use]
+    pub fn kind(&self) -> Self {
+        let path = match self.path.find("/events") {
+            Some(at) => &self.path[..at + "/events".len()],
+            None => &self.path,
+        };
+        Self { method: self.method.clone(), path: path.to_owned() }
+    }
+
     /// Whether it only tells what happened. Such calls follow the hour, and so differ between runs.
     #[must_use]
     pub fn is_telling(&self) -> bool {
@@ -81,12 +97,19 @@ impl Call {
     }
 }
 
-impl From<&Request> for Call {
-    fn from(request: &Request) -> Self {
+impl From<&Request<Bytes>> for Call {
+    fn from(request: &Request<Bytes>) -> Self {
         let segments: Vec<&str> = request.uri().path().split('/').collect();
         let kept = segments.iter().enumerate().filter(|(at, _)| *at == 0 || segments[at - 1] != "namespaces");
         let path = kept.map(|(_, segment)| without_hash(segment)).collect::<Vec<_>>().join("/");
-        Self { method: request.method().to_string(), path }
+        let mut call = Self { method: request.method().to_string(), path };
+        // An Event's name is drawn.
+        if call.method == "POST" && !call.is_telling() {
+            let object: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+            let name = object["metadata"]["name"].as_str().map(without_hash);
+            call.path.extend(name.map(|name| format!("/{name}")));
+        }
+        call
     }
 }
 
@@ -126,6 +149,17 @@ impl Proxy {
         let mut inner = self.shared.lock();
         inner.fault = Some(fault);
         inner.since_armed = 0;
+    }
+
+    /// Loses the first write that is of another kind than these.
+    pub fn arm_other_than(&self, kinds: BTreeSet<Call>, loss: Loss) {
+        self.shared.lock().other_than = Some((kinds, loss));
+    }
+
+    /// The call that was lost.
+    #[must_use]
+    pub fn lost(&self) -> Option<Call> {
+        self.shared.lock().lost.clone()
     }
 
     /// Waits until the call was lost.
@@ -172,7 +206,7 @@ impl Shared {
     }
 
     /// Counts a call, and says what of it is lost.
-    fn count(&self, request: &Request) -> Option<Loss> {
+    fn count(&self, request: &Request<Bytes>) -> Option<Loss> {
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         if is_watch || request.uri().path().contains("/leases") {
             return None;
@@ -180,16 +214,28 @@ impl Shared {
         let call = Call::from(request);
         let mut inner = self.lock();
         inner.calls.push(call.clone());
+        let other =
+            inner.other_than.as_ref().filter(|(kinds, _)| call.is_write() && !kinds.contains(&call.kind()));
+        if let Some(loss) = other.map(|(_, loss)| *loss) {
+            inner.other_than = None;
+            inner.lost = Some(call);
+            return Some(loss);
+        }
         let Fault { nth, loss, .. } = *inner.fault.as_ref().filter(|fault| fault.call == call)?;
         inner.since_armed += 1;
         (inner.since_armed == nth).then_some(loss)
     }
 }
 
-async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn forward(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
     if *shared.trip.borrow() {
         return std::future::pending().await;
     }
+    let (parts, body) = request.into_parts();
+    let request = match axum::body::to_bytes(body, usize::MAX).await {
+        Ok(body) => Request::from_parts(parts, body),
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
     let loss = shared.count(&request);
     if loss == Some(Loss::Request) {
         shared.trip.send_replace(true);
@@ -208,11 +254,11 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     }
 }
 
-async fn pass_on(client: &Client, request: Request) -> anyhow::Result<Response> {
+async fn pass_on(client: &Client, request: Request<Bytes>) -> anyhow::Result<Response> {
     let (mut parts, body) = request.into_parts();
     parts.headers.remove("host");
     parts.headers.remove("connection");
-    let body = axum::body::to_bytes(body, usize::MAX).await?;
+    let body = body.to_vec();
     let answer = client.send(Request::from_parts(parts, kube::client::Body::from(body))).await?;
     let (mut parts, body) = answer.into_parts();
     parts.headers.remove("transfer-encoding");

@@ -193,6 +193,7 @@ fn node(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
     for (variable, image) in &others {
         surroundings.set(variable, &image.tag);
     }
+    surroundings.add_node(&cluster);
     let outcome = run_group(Group::Node, &surroundings, |program| cluster.enter(program));
     cluster.down()?;
     outcome
@@ -250,6 +251,12 @@ impl Surroundings {
         self.set("TEST_HELM3", parts::binary(HelmVersion::V3.program())?);
         self.set("TEST_HELM4", parts::binary(HelmVersion::V4.program())?);
         Ok(())
+    }
+
+    /// The words that run a program of the node, as root, for tests that break it.
+    fn add_node(&mut self, cluster: &Cluster) {
+        let program = sandbox::own_executable();
+        self.set("TEST_NODE", format!("{} cluster shell --name {} --", program.display(), cluster.name()));
     }
 }
 

@@ -157,6 +157,7 @@ async fn rehash(auth: &Auth, user: &mut UserRow, new: String) {
         }
         Ok(false) => tracing::info!(user_id = user.id, "stored password changed meanwhile; left as it is"),
         Err(error) => {
+            auth.store.note_refused_write(&error);
             tracing::warn!(user_id = user.id, %error, "stored password could not be replaced by its hash");
         }
     }

@@ -132,6 +132,7 @@ pub(super) fn unavailable(body: &'static str) -> Response {
 
 /// What could not be written: for now, or because the account may not or the tables are not there.
 fn not_written(auth: &Auth, error: &StoreError) -> Response {
+    auth.store.note_refused_write(error);
     if is_never_written(auth, error) {
         text(StatusCode::NOT_IMPLEMENTED, "Not available: the service may not write to its database")
     } else {

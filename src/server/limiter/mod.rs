@@ -234,6 +234,7 @@ impl Limiter {
                 failures
             }
             Err(error) => {
+                self.store.note_refused_write(&error);
                 self.counts_alone(&error);
                 self.memory.record(bucket, &rule, Instant::now())
             }

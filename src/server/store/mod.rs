@@ -6,6 +6,7 @@ mod fault;
 mod line;
 pub mod revocations;
 pub mod rights;
+mod room;
 pub mod schema;
 pub mod sql;
 pub(crate) mod users;
@@ -13,7 +14,7 @@ pub(crate) mod users;
 use std::{
     future::Future,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use secrecy::ExposeSecret;
@@ -107,6 +108,7 @@ pub struct Store {
     /// Our own tables were seen: from then on their absence is a fault, not a reason to take
     /// every user for an admin.
     ours_seen: AtomicBool,
+    room: room::Room,
 }
 
 /// A connection that goes back to the pool when it is dropped.
@@ -183,7 +185,7 @@ impl Store {
                 Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) })
             })
             .connect_lazy_with(options(database, &database.account, true));
-        Self { pool, ours_seen: AtomicBool::new(false) }
+        Self { pool, ours_seen: AtomicBool::new(false), room: room::Room::default() }
     }
 
     /// A connection for several statements in a row.
@@ -252,6 +254,17 @@ impl Store {
     /// Takes note that our own tables exist.
     pub fn note_ours(&self) {
         self.ours_seen.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes note of why something could not be written.
+    pub fn note_refused_write(&self, error: &StoreError) {
+        self.room.note(error, Instant::now());
+    }
+
+    /// That the database lately had no room for what was to be written.
+    #[must_use]
+    pub fn lacking_room(&self) -> Option<StoreError> {
+        self.room.lacking(Instant::now())
     }
 
     /// Ends every connection.

@@ -19,6 +19,8 @@ use crate::sandbox::{View, own_executable};
 
 /// How long a program that ended stays down.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
+/// A component is not started while this folder has a file of its name, inside.
+const HELD: &str = "/run/held";
 /// Where components log, inside.
 pub(super) const LOGS: &str = "/var/log/node";
 
@@ -101,6 +103,7 @@ pub(super) fn supervise(description: &Path) -> anyhow::Result<()> {
             .context("mount the node's cgroups")?;
         cgroups::settle()?;
     }
+    fs::create_dir_all(HELD)?;
     fs::write("/etc/hosts", format!("127.0.0.1 localhost\n{NODE_ADDRESS} {}\n", node.name))?;
     fs::write("/etc/resolv.conf", format!("nameserver {NODE_ADDRESS}\n"))?;
     network()?;
@@ -166,7 +169,8 @@ fn keep_running(components: Vec<Component>) -> anyhow::Result<()> {
             }
         }
         for slot in slots.iter_mut().filter(|slot| slot.pid.is_none() && slot.not_before <= Instant::now()) {
-            if slot.component.after.is_none_or(accepts) {
+            let held = Path::new(HELD).join(slot.component.name).exists();
+            if !held && slot.component.after.is_none_or(accepts) {
                 slot.pid = Some(start(&slot.component)?);
             }
         }

@@ -72,6 +72,7 @@ impl Problem {
     }
 
     pub(super) fn store(auth: &Auth, error: &StoreError) -> Self {
+        auth.store.note_refused_write(error);
         let (status, detail) = if is_never_written(auth, error) {
             (
                 StatusCode::NOT_IMPLEMENTED,
