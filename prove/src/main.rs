@@ -98,7 +98,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<usize> {
     }
     let started = Instant::now();
     if !arguments.no_sweeps {
-        let swept = sweeps(arguments, seed, &all)?;
+        let swept = sweeps(arguments, seed, &all);
         let Swept { scenarios, points, pairs, missed, .. } = swept;
         println!(
             "{scenarios} scenarios, {points} single faults, {pairs} pairs ({missed} runs did not come to their fault), {} s",
@@ -130,7 +130,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn sweeps(arguments: &Arguments, seed: u64, all: &[scenarios::Scenario]) -> anyhow::Result<Swept> {
+fn sweeps(arguments: &Arguments, seed: u64, all: &[scenarios::Scenario]) -> Swept {
     let extent = Extent {
         seed,
         one_in: arguments.one_in.max(1),

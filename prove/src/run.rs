@@ -288,11 +288,11 @@ fn surplus(writes: &Writes, reference: &Writes, faults: &Faults) -> Vec<String> 
 }
 
 fn shown(calls: &[Call]) -> String {
-    calls
-        .iter()
-        .filter(|call| call.is_write() || call.code != Some(200))
-        .map(|call| format!("\n  {:.3} {} {} {:?}", call.at.as_secs_f64(), call.method, call.path, call.code))
-        .collect()
+    let told = calls.iter().filter(|call| call.is_write() || call.code != Some(200));
+    let lines = told.map(|Call { method, path, code, at, .. }| {
+        format!("\n  {:.3} {method} {path} {code:?}", at.as_secs_f64())
+    });
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// Runs in simulated time, on this thread.

@@ -9,6 +9,7 @@ use crate::steps::{Child, Step};
 
 /// What may end with a scenario though nothing else may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a promise of its own, and they go together freely")]
 pub struct Edges {
     /// Tokens: the admin asked for new keys.
     pub tokens_end: bool,
@@ -115,32 +116,24 @@ impl Field {
         serde_json::from_str(self.values[number % 2]).unwrap_or(Value::Null)
     }
 
-    /// A merge patch of spec that gives it this value, or takes it away: then a parent that it leaves
-    /// empty and that may not be goes, too.
+    /// A merge patch of spec that gives it this value, or takes it away: then a parent that must not be
+    /// empty goes, too.
     #[must_use]
     pub fn patch(&self, value: Option<Value>) -> Value {
-        let mut path = self.path;
-        if value.is_none() {
-            path = match path {
-                "/monitoring/tracing/endpoint" => "/monitoring/tracing",
-                "/http/tls/secretRef" => "/http/tls",
-                "/database/managed/image"
-                | "/database/managed/storage/size"
-                | "/database/managed/resources" => path,
-                _ => path,
-            };
-        }
+        let path = match (self.path, &value) {
+            ("/monitoring/tracing/endpoint", None) => "/monitoring/tracing",
+            ("/http/tls/secretRef", None) => "/http/tls",
+            (path, _) => path,
+        };
+        let sampled = self.path == "/monitoring/tracing/sampling" && value.is_some();
         let keys: Vec<&str> = path.split('/').skip(1).collect();
-        let mut patch = value.unwrap_or(Value::Null);
-        for key in keys.into_iter().rev() {
-            patch = json!({key: patch});
+        let value = value.unwrap_or(Value::Null);
+        let mut merged = keys.into_iter().rev().fold(value, |inner, key| json!({key: inner}));
+        if sampled {
+            // Nothing is sampled without a place to send it to.
+            merged["monitoring"]["tracing"]["endpoint"] = json!("http://collector:4318");
         }
-        if self.path == "/monitoring/tracing/sampling"
-            && !patch["monitoring"]["tracing"]["sampling"].is_null()
-        {
-            patch["monitoring"]["tracing"]["endpoint"] = json!("http://collector:4318");
-        }
-        patch
+        merged
     }
 }
 
@@ -277,15 +270,17 @@ fn lives() -> Vec<Scenario> {
         scenario("scale by the scale subresource", created(json!({})), vec![Step::Scale(4)]),
         scenario("scale to one pod, which no budget is for", created(json!({})), vec![Step::Scale(1)]),
         scenario(
-            "the password of the user's account changes",
+            "the user's account becomes another one",
             {
-                let mut steps = with_database(vec![Step::Create(
-                    json!({"database": {"external": {"hosts": [{"host": "db"}], "credentialsSecretRef": {"name": "root"}}}}),
-                )]);
-                steps.push(Step::Settle);
-                steps
+                let spec = json!({"database": {"external": {
+                    "hosts": [{"host": "db"}],
+                    "credentialsSecretRef": {"name": "own"},
+                    "adminCredentialsSecretRef": {"name": "root"},
+                }}});
+                let own = secret("own", &[("username", "root"), ("password", "root-password")]);
+                with_database(vec![own, Step::Create(spec), Step::Settle])
             },
-            vec![secret("root", &[("username", "app"), ("password", "app-password")])],
+            vec![secret("own", &[("username", "app"), ("password", "app-password")])],
         ),
         scenario(
             "a database that cannot be reached comes back",

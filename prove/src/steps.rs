@@ -29,11 +29,11 @@ pub enum Child {
     Service,
     /// A Deployment.
     Deployment,
-    /// A StatefulSet.
+    /// A `StatefulSet`.
     StatefulSet,
-    /// A PodDisruptionBudget.
+    /// A `PodDisruptionBudget`.
     PodDisruptionBudget,
-    /// A PersistentVolumeClaim.
+    /// A `PersistentVolumeClaim`.
     PersistentVolumeClaim,
     /// The migration Jobs, whatever their names.
     Job,
@@ -196,7 +196,9 @@ impl World {
             Some(host) => application.external.get_mut(host).into_iter().collect(),
         };
         let any = !databases.is_empty();
-        databases.into_iter().for_each(|database| database.answers = answers);
+        for database in databases {
+            database.answers = answers;
+        }
         any
     }
 

@@ -82,36 +82,22 @@ struct Prepared<'a> {
 }
 
 /// Sweeps scenarios side by side, one a thread.
-///
-/// # Errors
-/// A scenario fails undisturbed.
-pub fn sweep(scenarios: &[Scenario], extent: &Extent, tell: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Swept> {
+#[must_use]
+pub fn sweep(scenarios: &[Scenario], extent: &Extent, tell: &(dyn Fn(&str) + Sync)) -> Swept {
     let (next, swept) = (AtomicUsize::new(0), Mutex::new(Swept::default()));
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..extent.threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        sweep_one(scenario, extent, &swept, tell)?;
-                    }
-                    anyhow::Ok(())
-                })
-            })
-            .collect();
-        workers.into_iter().try_for_each(|worker| match worker.join() {
-            Ok(outcome) => outcome,
-            Err(_) => anyhow::bail!("a worker panicked"),
-        })
-    })?;
-    Ok(swept.into_inner().unwrap_or_else(PoisonError::into_inner))
+        for _ in 0..extent.threads {
+            scope.spawn(|| {
+                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    sweep_one(scenario, extent, &swept, tell);
+                }
+            });
+        }
+    });
+    swept.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn sweep_one(
-    scenario: &Scenario,
-    extent: &Extent,
-    swept: &Mutex<Swept>,
-    tell: &(dyn Fn(&str) + Sync),
-) -> anyhow::Result<()> {
+fn sweep_one(scenario: &Scenario, extent: &Extent, swept: &Mutex<Swept>, tell: &(dyn Fn(&str) + Sync)) {
     let started = std::time::Instant::now();
     let prepared = match prepare(scenario, extent.seed) {
         Ok(prepared) => prepared,
@@ -120,7 +106,7 @@ fn sweep_one(
             tell(&format!("FAILED {:?} undisturbed: {words}", scenario.name));
             let failure = Failure { scenario: scenario.name.clone(), faults: Faults::default(), words };
             swept.lock().unwrap_or_else(PoisonError::into_inner).failures.push(failure);
-            return Ok(());
+            return;
         }
     };
     let mut chance = StdRng::seed_from_u64(extent.seed ^ u64::from(checksum(&scenario.name)));
@@ -131,7 +117,7 @@ fn sweep_one(
     for faults in chosen.chain(&pairs) {
         let lock = || swept.lock().unwrap_or_else(PoisonError::into_inner);
         if lock().failures.len() >= extent.enough {
-            return Ok(());
+            return;
         }
         points += 1;
         match attempt(&prepared, faults, extent.seed) {
@@ -161,10 +147,8 @@ fn sweep_one(
         prepared.reference.statements,
         started.elapsed().as_secs_f64(),
     ));
-    Ok(())
 }
 
-/// A worker's panic is a failure of its run like any other.
 fn attempt(prepared: &Prepared<'_>, faults: &Faults, seed: u64) -> anyhow::Result<bool> {
     let Prepared { scenario, moment, reference, .. } = prepared;
     simulated(disturbed(scenario, moment, faults, reference, seed))

@@ -114,11 +114,11 @@ impl Bug {
                 let patch = diffy::Patch::from_str(diff)
                     .with_context(|| format!("{} is no patch", self.patch.display()))?;
                 let name = patch.modified().and_then(|name| name.strip_prefix("b/"));
-                let path = tree.join(name.context("a patch names no file")?);
-                let before = std::fs::read_to_string(&path)?;
+                let file = tree.join(name.context("a patch names no file")?);
+                let before = std::fs::read_to_string(&file)?;
                 let after = diffy::apply(&before, &patch)
                     .with_context(|| format!("{} does not apply: write it anew", self.patch.display()))?;
-                Ok((path, after))
+                Ok((file, after))
             })
             .collect()
     }

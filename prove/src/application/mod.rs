@@ -63,7 +63,6 @@ impl Shared {
     }
 
     /// Everything, for as long as nothing is awaited.
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, Application> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

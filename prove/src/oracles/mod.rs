@@ -53,7 +53,7 @@ impl Ledger {
             "Secret" => self.remember(object),
             "AuthService" => drop(self.services.insert(name(object).to_owned(), Arc::clone(object))),
             "Deployment" => {
-                self.deployments.entry(name(object).to_owned()).or_default().push_back(Arc::clone(object))
+                self.deployments.entry(name(object).to_owned()).or_default().push_back(Arc::clone(object));
             }
             _ => {}
         }

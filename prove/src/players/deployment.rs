@@ -1,4 +1,4 @@
-//! The Deployment controller, without ReplicaSets: nobody here looks at them.
+//! The Deployment controller, without `ReplicaSet`s: nobody here looks at them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ impl Players {
         let hash = self.template_hash(deployment);
         let (new, old): (Vec<_>, Vec<_>) =
             self.pods_of(uid(deployment)).into_iter().partition(|pod| label(pod, HASH) == hash);
-        let acts = self.acts(deployment, wanted, &new, &old);
+        let acts = Self::acts(wanted, &new, &old);
         if !acts.is_empty()
             && self.ripe(format!("deployment {} {acts:?}", uid(deployment)), Duration::from_millis(100))
         {
@@ -46,7 +46,7 @@ impl Players {
         self.deployment_status(deployment);
     }
 
-    fn acts(&self, _deployment: &Value, wanted: usize, new: &[Arc<Value>], old: &[Arc<Value>]) -> Vec<Act> {
+    fn acts(wanted: usize, new: &[Arc<Value>], old: &[Arc<Value>]) -> Vec<Act> {
         let surge = wanted.div_ceil(4);
         let ready = |pods: &[Arc<Value>]| pods.iter().filter(|pod| condition_holds(pod, "Ready")).count();
         let mut acts = Vec::new();

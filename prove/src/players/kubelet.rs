@@ -99,13 +99,13 @@ impl Players {
                 let migration = Migration { variables, files, started, next: 0, created: Vec::new() };
                 Process::Migration(Box::new(migration))
             }
-            _ => match self.start_server(pod, variables, &files) {
-                Some(server) => Process::Server(Box::new(server)),
-                None => {
+            _ => {
+                let Some(server) = self.start_server(pod, variables, &files) else {
                     self.wait(pod, "CrashLoopBackOff", "no key signs");
                     return;
-                }
-            },
+                };
+                Process::Server(Box::new(server))
+            }
         };
         let address = self.address();
         let mut application = self.application.lock();
@@ -206,14 +206,13 @@ impl Players {
             application.processes.insert(uid(pod).to_owned(), process);
         }
         drop(application);
-        match ended {
-            Some(end) => self.end_migration(pod, &end),
-            None => {
-                let address = text(pod, "/status/podIP").parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-                self.write_status(Kind::Pod, pod, &running(pod, ready, address));
-                self.sync_key_ring(pod);
-            }
+        if let Some(end) = ended {
+            self.end_migration(pod, &end);
+            return;
         }
+        let address = text(pod, "/status/podIP").parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        self.write_status(Kind::Pod, pod, &running(pod, ready, address));
+        self.sync_key_ring(pod);
     }
 
     /// A changed key ring reaches a running pod after a while of the kubelet's choosing.

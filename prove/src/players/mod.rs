@@ -54,9 +54,9 @@ impl Players {
 
     /// Plays for ever.
     pub async fn play(mut self) {
-        let mut changes = self.api.subscribe();
+        let mut revisions = self.api.subscribe();
         loop {
-            changes.borrow_and_update();
+            revisions.borrow_and_update();
             let before = self.api.revision();
             self.step();
             if self.api.revision() != before {
@@ -71,7 +71,7 @@ impl Players {
             let wait = wait.unwrap_or(Duration::from_secs(5)).min(Duration::from_secs(5));
             tokio::select! {
                 biased;
-                changed = changes.changed() => {
+                changed = revisions.changed() => {
                     if changed.is_err() {
                         return;
                     }

@@ -1,4 +1,4 @@
-//! The StatefulSet controller for sets of one pod, and what binds and grows its volume.
+//! The `StatefulSet` controller for sets of one pod, and what binds and grows its volume.
 
 use std::time::Duration;
 
@@ -35,10 +35,12 @@ impl Players {
                 self.due.remove(&format!("pod of {}", uid(set)));
                 self.create_set_pod(set, &pod_name, &revision);
             }
-            Some(pod) if !is_deleting(&pod) && label(&pod, REVISION) != revision => {
-                if self.ripe(format!("replace {}", uid(&pod)), Duration::from_millis(300)) {
-                    drop(self.api.delete(Kind::Pod, namespace(set), &pod_name));
-                }
+            Some(pod)
+                if !is_deleting(&pod)
+                    && label(&pod, REVISION) != revision
+                    && self.ripe(format!("replace {}", uid(&pod)), Duration::from_millis(300)) =>
+            {
+                drop(self.api.delete(Kind::Pod, namespace(set), &pod_name));
             }
             _ => {}
         }
