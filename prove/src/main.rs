@@ -33,7 +33,7 @@ struct Arguments {
     #[arg(long, default_value_t = 20)]
     pairs: usize,
     /// Elections held on a network that is cut
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, overrides_with = "elections")]
     elections: u64,
     /// Acts of campaigns
     #[arg(long, default_value_t = 0)]

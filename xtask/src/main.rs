@@ -71,9 +71,9 @@ enum Task {
         /// About how long to search
         #[arg(long, default_value_t = 5)]
         minutes: u64,
-        /// Build in the deliberate bugs, one at a time, and have each found
-        #[arg(long, conflicts_with_all = ["seed", "minutes"])]
-        bugs: bool,
+        /// Build in the deliberate bugs, one at a time, and have each found; only those whose names begin so
+        #[arg(long, conflicts_with_all = ["seed", "minutes"], num_args = 0..=1, default_missing_value = "")]
+        bugs: Option<String>,
     },
     /// Measure, against limits taken in the same run
     #[command(subcommand)]

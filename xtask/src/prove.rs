@@ -15,8 +15,8 @@ pub struct Options {
     pub seed: Option<u64>,
     /// About how long to search.
     pub minutes: u64,
-    /// Build in the deliberate bugs, one at a time, in place of the search.
-    pub bugs: bool,
+    /// Build in the deliberate bugs whose names begin so, one at a time, in place of the search.
+    pub bugs: Option<String>,
 }
 
 /// Every single fault of every scenario takes about so many minutes of two cores.
@@ -30,7 +30,10 @@ const CAUGHT_BY: &str = "Caught by: ";
 /// # Errors
 /// A promise is broken; or a deliberate bug was not found.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    if options.bugs { find_bugs() } else { search(options) }
+    match &options.bugs {
+        Some(prefix) => find_bugs(prefix),
+        None => search(options),
+    }
 }
 
 fn search(options: &Options) -> anyhow::Result<()> {
@@ -125,8 +128,9 @@ impl Bug {
 }
 
 /// Finds each deliberate bug in a copy of the workspace.
-fn find_bugs() -> anyhow::Result<()> {
-    let bugs = bugs()?;
+fn find_bugs(prefix: &str) -> anyhow::Result<()> {
+    let mut bugs = bugs()?;
+    bugs.retain(|bug| bug.name.starts_with(prefix));
     let tree = copy_of_workspace()?;
     let mut missed = Vec::new();
     for bug in &bugs {
