@@ -294,6 +294,17 @@ fn an_external_database_has_no_children_of_ours() {
 }
 
 #[test]
+fn the_secret_of_someone_else_is_no_matter_where_no_first_admin_is_wanted_any_more() {
+    let mut named = World::new(json!({"users": {"bootstrap": []}}));
+    named.observed.admin = stranger::<Secret>("gate-admin");
+    assert_eq!(refused(&named.decide()), [""; 0], "spec names its users");
+    let mut issued = World::new(json!({}));
+    issued.run();
+    issued.observed.admin = stranger::<Secret>("gate-admin");
+    assert_eq!(refused(&issued.decide()), [""; 0], "ours was there and was deleted");
+}
+
+#[test]
 fn the_secret_of_someone_else_never_becomes_the_first_admins_password() {
     let mut world = World::new(json!({}));
     world.observed.admin = stranger::<Secret>("gate-admin");
