@@ -256,8 +256,7 @@ mod tests {
 
     #[test]
     fn no_key_shows_in_debug_output() {
-        assert!(
-            !format!("{:?}", ring(&[KEY_A, ("a.signs", "2020-01-01T00:00:00Z")]).unwrap()).contains("aaaa")
-        );
+        let shown = format!("{:?}", ring(&[KEY_A, ("a.signs", "2020-01-01T00:00:00Z")]).unwrap());
+        assert!(shown.contains(r#"id: "a""#) && !shown.contains("aaaa"), "{shown}");
     }
 }
