@@ -102,6 +102,15 @@ fn plain_text_is_accepted_only_where_allowed_and_rehashed_only_where_wanted() {
     assert!(!verify(Some("Admin123"), b"Admin123", modern()).matches);
 }
 
+/// A vector of the reference implementation, in the form of before its hashes told a version.
+#[test]
+fn the_oldest_hashes_of_argon2_verify_and_become_argon2id() {
+    let stored = "$argon2i$m=256,t=2,p=1$c29tZXNhbHQ$/U3YPXYsSb3q9XxHvc0MLxur+GP960kN9j7emXX8zwY";
+    let right = verify(Some(stored), b"password", modern());
+    assert!(right.matches && right.rehashed.unwrap().starts_with("$argon2id$v=19$"));
+    assert!(!verify(Some(stored), b"passwore", modern()).matches);
+}
+
 #[test]
 fn a_stored_hash_is_never_a_password() {
     let stored = hash(b"secret");

@@ -41,6 +41,8 @@ fn hashes_of_other_software_are_no_plain_text() {
         assert_eq!(fault(stored), None, "{stored}");
     }
     assert_eq!(fault(""), Some(Unusable::Empty));
+    assert_eq!(fault(&"x".repeat(2048)), None);
+    assert_eq!(fault(&"x".repeat(2049)), Some(Unusable::Unknown));
     assert_eq!(fault(&"{}".repeat(100_000)), Some(Unusable::Unknown));
 }
 
