@@ -241,6 +241,7 @@ mod tests {
     async fn dear_computations_run_beside_fewer_others() {
         let capacity = Capacity { memory_kib: Some(4000), ..free(4) };
         let pool = Arc::new(HashingPool::start(capacity).unwrap());
+        assert_eq!(pool.most_kib(), 4000, "a stored hash that takes more is not computed");
         let (taken, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let runs = [500, 3000, 1000, 4000, 2000, 1500, 900_000, 1000].repeat(4).into_iter().map(|kib| {
             let (pool, taken, most) = (Arc::clone(&pool), Arc::clone(&taken), Arc::clone(&most));
@@ -267,8 +268,10 @@ mod tests {
         let niceness = pool.run(1, || rustix::process::getpriority_process(None).unwrap()).await.unwrap();
         assert_eq!(niceness.result, (own + NICENESS).min(MAX_NICENESS));
         let compute = || {
-            let begin = cpu_time();
-            while cpu_time().saturating_sub(begin) < Duration::from_millis(30) {}
+            let (begin, start) = (cpu_time(), Instant::now());
+            while cpu_time().saturating_sub(begin) < Duration::from_millis(30) {
+                assert!(start.elapsed() < Duration::from_secs(20), "computing takes no CPU time");
+            }
         };
         let start = Instant::now();
         pool.run(1, compute).await.unwrap();

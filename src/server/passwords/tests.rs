@@ -102,13 +102,17 @@ fn plain_text_is_accepted_only_where_allowed_and_rehashed_only_where_wanted() {
     assert!(!verify(Some("Admin123"), b"Admin123", modern()).matches);
 }
 
-/// A vector of the reference implementation, in the form of before its hashes told a version.
+/// By the reference implementation; the first in the form of before hashes told their version.
 #[test]
-fn the_oldest_hashes_of_argon2_verify_and_become_argon2id() {
-    let stored = "$argon2i$m=256,t=2,p=1$c29tZXNhbHQ$/U3YPXYsSb3q9XxHvc0MLxur+GP960kN9j7emXX8zwY";
-    let right = verify(Some(stored), b"password", modern());
-    assert!(right.matches && right.rehashed.unwrap().starts_with("$argon2id$v=19$"));
-    assert!(!verify(Some(stored), b"passwore", modern()).matches);
+fn older_and_other_kinds_of_argon2_verify_and_become_argon2id() {
+    for stored in [
+        "$argon2i$m=256,t=2,p=1$c29tZXNhbHQ$/U3YPXYsSb3q9XxHvc0MLxur+GP960kN9j7emXX8zwY",
+        "$argon2d$v=19$m=256,t=2,p=1$c29tZXNhbHQ$JcTui6RIBUtJ78gE5Hi52CO+H5vS6Z9R1uxAB6OhUB8",
+    ] {
+        let right = verify(Some(stored), b"password", modern());
+        assert!(right.matches && right.rehashed.unwrap().starts_with("$argon2id$v=19$"), "{stored}");
+        assert!(!verify(Some(stored), b"passwore", modern()).matches, "{stored}");
+    }
 }
 
 #[test]

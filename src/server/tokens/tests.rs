@@ -205,11 +205,11 @@ fn the_longest_token_that_is_looked_at_verifies() {
         let claims = json!({"exp": NOW + 10, "x": "x".repeat(padding)}).to_string();
         signed(PYJWT, &claims, SECRET)
     };
-    let longest = (6000..).map(padded).find(|token| token.len() >= MAX_TOKEN_BYTES).unwrap();
+    let longest = (6000..8000).map(padded).find(|token| token.len() >= MAX_TOKEN_BYTES).unwrap();
     assert_eq!(longest.len(), MAX_TOKEN_BYTES);
     let check = |token: &str| verify(&KeyRing::single(SECRET), &terms(), token, NOW).err();
     assert_eq!(check(&longest), None);
-    let longer = (6000..).map(padded).find(|token| token.len() > MAX_TOKEN_BYTES).unwrap();
+    let longer = (6000..8000).map(padded).find(|token| token.len() > MAX_TOKEN_BYTES).unwrap();
     assert_eq!(check(&longer), Some(TokenFault::Malformed));
 }
 
