@@ -96,7 +96,6 @@ fn compare<'a>(wanted: &'a Value, live: &Value, path: &mut Vec<&'a str>, quantit
             wanted == live
                 || matches!((quantity::nano(wanted), quantity::nano(live)), (Some(one), Some(other)) if one == other)
         }
-        (Value::Number(wanted), Value::String(live)) if quantity => wanted.to_string() == *live,
         // An empty string is not kept by the API server.
         (Value::String(wanted), Value::Null) => wanted.is_empty(),
         (wanted, live) => wanted == live,
@@ -137,12 +136,9 @@ fn merge_keys(field: &str, items: &[Value]) -> Option<&'static [&'static str]> {
     }
 }
 
-/// A merge key's value, with the one default that a key can have.
+/// A merge key's value. Only a port's protocol may be left out.
 fn part(item: &Value, key: &str) -> Value {
-    match item.get(key) {
-        None | Some(Value::Null) if key == "protocol" => Value::String("TCP".to_owned()),
-        found => found.cloned().unwrap_or(Value::Null),
-    }
+    item.get(key).cloned().unwrap_or_else(|| Value::String("TCP".to_owned()))
 }
 
 /// The innermost list in which one of our entries is missing, as a JSON pointer into `live`, and what
@@ -212,6 +208,84 @@ mod tests {
             json!([{"name": "A", "value": "1"}, {"name": "EMPTY"}, {"name": "INJECTED", "value": "x"}]);
         container["ports"] = json!([{"containerPort": 5000, "protocol": "TCP"}]);
         container["resources"]["requests"] = json!({"cpu": "500m", "memory": "1024Mi"});
+        assert_eq!(difference(&wanted, &live), None);
+    }
+
+    #[test]
+    fn what_the_api_server_does_not_keep_is_no_difference_within_a_list_either() {
+        let wanted = stamped(json!({"spec": {"containers": [
+            {"name": "server", "command": [], "lifecycle": null, "resources": {"limits": {}}},
+        ]}}));
+        let mut live = wanted.clone();
+        live["spec"]["containers"] = json!([{"name": "server", "resources": {}}]);
+        assert_eq!(difference(&wanted, &live), None);
+    }
+
+    #[test]
+    fn a_lost_label_and_a_volume_of_another_kind_are_differences() {
+        let wanted = stamped(json!({
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {"volumes": [{"name": "tmp", "emptyDir": {}}]},
+        }));
+        let mut live = wanted.clone();
+        live["metadata"]["labels"] = json!({"c": "d"});
+        assert_eq!(difference(&wanted, &live).as_deref(), Some("metadata.labels.a"));
+        live["metadata"]["labels"] = json!({"a": "b"});
+        live["spec"]["volumes"] = json!([{"name": "tmp", "hostPath": {"path": "/"}}]);
+        assert_eq!(difference(&wanted, &live).as_deref(), Some("spec.volumes.tmp.emptyDir"));
+    }
+
+    #[test]
+    fn amounts_are_compared_where_amounts_stand_and_nowhere_else() {
+        let wanted = json!({"spec": {
+            "containers": [{
+                "name": "server", "env": [{"name": "A", "value": "1Gi"}], "resources": {"limits": {"memory": "1Gi"}},
+            }],
+            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
+        }});
+        let written = |path: &str, amount: &str| {
+            let mut live = wanted.clone();
+            *live.pointer_mut(path).unwrap() = json!(amount);
+            difference(&wanted, &live)
+        };
+        for (path, field) in [
+            ("/spec/containers/0/resources/limits/memory", "spec.containers.server.resources.limits.memory"),
+            ("/spec/volumes/0/emptyDir/sizeLimit", "spec.volumes.tmp.emptyDir.sizeLimit"),
+        ] {
+            assert_eq!(written(path, "1024Mi"), None);
+            assert_eq!(written(path, "2Gi").as_deref(), Some(field));
+        }
+        assert_eq!(
+            written("/spec/containers/0/env/0/value", "1024Mi").as_deref(),
+            Some("spec.containers.server.env.A.value")
+        );
+    }
+
+    #[test]
+    fn what_others_put_into_a_list_or_in_another_order_is_no_difference() {
+        let wanted = json!({
+            "metadata": {"ownerReferences": [{"uid": "1", "name": "gate"}]},
+            "spec": {
+                "volumeMounts": [{"mountPath": "/tmp", "name": "tmp"}, {"mountPath": "/run", "name": "run"}],
+                "topologySpreadConstraints": [{"topologyKey": "host", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}],
+                "ports": [{"port": 80, "name": "http"}, {"port": 90, "name": "ops"}],
+            },
+        });
+        let live = json!({
+            "metadata": {"ownerReferences": [{"uid": "2", "name": "theirs"}, {"uid": "1", "name": "gate"}]},
+            "spec": {
+                "volumeMounts": [
+                    {"mountPath": "/var/run/secrets", "name": "injected"},
+                    {"mountPath": "/run", "name": "run"},
+                    {"mountPath": "/tmp", "name": "tmp"},
+                ],
+                "topologySpreadConstraints": [
+                    {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 2},
+                    {"topologyKey": "host", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1},
+                ],
+                "ports": [{"port": 90, "protocol": "TCP", "name": "ops"}, {"port": 80, "protocol": "TCP", "name": "http"}],
+            },
+        });
         assert_eq!(difference(&wanted, &live), None);
     }
 

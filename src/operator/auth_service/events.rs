@@ -177,6 +177,34 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_is_told_once_and_again_when_its_reason_changes() {
+        let rejected = status(&[("SchemaReady", "False", "CredentialsRejected", "refused")]);
+        let lacking = status(&[("SchemaReady", "False", "GrantMissing", "no SELECT")]);
+        assert_eq!(notes(None, &rejected), ["Warning CredentialsRejected: refused"]);
+        assert_eq!(notes(Some(&rejected), &rejected), [""; 0]);
+        assert_eq!(notes(Some(&rejected), &lacking), ["Warning GrantMissing: no SELECT"]);
+        let well = status(&[("SchemaReady", "True", "GrantMissing", "m")]);
+        assert_eq!(notes(Some(&well), &lacking), ["Warning GrantMissing: no SELECT"]);
+    }
+
+    #[test]
+    fn a_suspension_is_told_once() {
+        let suspended = status(&[("Suspended", "True", "Suspended", "nothing is changed")]);
+        assert_eq!(notes(None, &suspended), ["Normal Suspended: nothing is changed"]);
+        assert_eq!(notes(Some(&suspended), &suspended), [""; 0]);
+    }
+
+    #[test]
+    fn a_second_migration_of_what_runs_tells_what_it_created_too() {
+        let under_way = status(&[("SchemaReady", "True", "Migrating", "setting up")]);
+        let done = status(&[("SchemaReady", "True", "AsExpected", "schema version 2")]);
+        let created = vec!["user a@b.c".to_owned()];
+        let migrated = Migrated::Complete(Some(MigrationReport { created, ..MigrationReport::default() }));
+        let events = of_status(Some(&under_way), &done, Some(&migrated));
+        assert_eq!((events.len(), events[0].note.as_deref()), (1, Some("created user a@b.c")));
+    }
+
+    #[test]
     fn a_migration_tells_what_it_created() {
         let after = status(&[("SchemaReady", "True", "AsExpected", "schema version 2")]);
         let created = vec!["database shop".to_owned(), "user a@b.c".to_owned()];
@@ -197,7 +225,8 @@ mod tests {
         let event = of_changes(&[change]).next().unwrap();
         assert_eq!(event.note.as_deref(), Some("Changed Deployment gate: spec.replicas"));
         assert_eq!((event.reason.as_str(), event.secondary), ("Changed", Some(object)));
-        let long = bounded("ü".repeat(LONGEST_NOTE));
-        assert!(long.len() <= LONGEST_NOTE && long.ends_with("ü…"));
+        assert_eq!(bounded("ü".repeat(LONGEST_NOTE)), format!("{}…", "ü".repeat(498)));
+        let longest = "x".repeat(LONGEST_NOTE);
+        assert_eq!(bounded(longest.clone()), longest);
     }
 }

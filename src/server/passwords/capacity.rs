@@ -1,6 +1,6 @@
 //! How much hashing this process may do at a time: what CPUs, CPU limit and memory limit allow.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
 use super::{Argon2id, MAX_MEMORY_KIB};
 
@@ -75,9 +75,13 @@ impl Capacity {
 }
 
 impl Limits {
-    /// Reads version 2 of control groups, then version 1.
     fn of_process() -> Self {
-        let read = |path: &str| fs::read_to_string(format!("/sys/fs/cgroup/{path}")).unwrap_or_default();
+        Self::of(Path::new("/sys/fs/cgroup"))
+    }
+
+    /// Reads version 2 of control groups, then version 1.
+    fn of(groups: &Path) -> Self {
+        let read = |path: &str| fs::read_to_string(groups.join(path)).unwrap_or_default();
         let v1_quota = format!("{} {}", read("cpu/cpu.cfs_quota_us").trim(), read("cpu/cpu.cfs_period_us"));
         let memory = number(&read("memory.max")).or_else(|| number(&read("memory/memory.limit_in_bytes")));
         // Version 1 says "no limit" by a number beyond any memory.
@@ -144,9 +148,39 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_read_from_the_files_of_either_version() {
+        let limits = |files: &[(&str, &str)]| {
+            let folder = tempfile::tempdir().unwrap();
+            for (path, text) in files {
+                let path = folder.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            Limits::of(folder.path())
+        };
+        assert_eq!(
+            limits(&[("cpu.max", "150000 100000\n"), ("memory.max", "268435456\n")]),
+            Limits { cpus: Some(1.5), memory_bytes: Some(268_435_456) }
+        );
+        let first = |memory: &str| {
+            limits(&[
+                ("cpu/cpu.cfs_quota_us", "200000\n"),
+                ("cpu/cpu.cfs_period_us", "100000\n"),
+                ("memory/memory.limit_in_bytes", memory),
+            ])
+        };
+        assert_eq!(first("268435456\n"), Limits { cpus: Some(2.0), memory_bytes: Some(268_435_456) });
+        for unlimited in ["9223372036854771712\n", "1125899906842624\n"] {
+            assert_eq!(first(unlimited).memory_bytes, None, "{unlimited}");
+        }
+        assert_eq!(limits(&[]), Limits::default());
+    }
+
+    #[test]
     fn both_versions_of_control_groups_are_understood() {
         assert_eq!(cpus("150000 100000\n"), Some(1.5));
         assert_eq!([cpus("max 100000"), cpus("-1 100000"), cpus(""), cpus("100000")], [None; 4]);
+        assert_eq!([cpus("0 100000"), cpus("100000 0")], [None; 2], "no limit that leaves nothing");
         assert_eq!((number("max\n"), number("268435456\n")), (None, Some(268_435_456)));
     }
 }

@@ -63,6 +63,30 @@ mod tests {
     use super::{super::Argon2id, *};
 
     #[test]
+    fn one_quick_measurement_does_not_lower_the_floor() {
+        let floor = Floor::default();
+        for milliseconds in [20, 90, 30] {
+            floor.record(Kdf::Bcrypt { cost: 10 }, Duration::from_millis(milliseconds));
+        }
+        assert_eq!(floor.current(), Duration::from_millis(90));
+        floor.record(Kdf::Bcrypt { cost: 12 }, MAX_FLOOR);
+        assert!(!floor.is_exceeded(), "what takes a second is still hidden");
+    }
+
+    #[test]
+    fn a_table_of_many_computations_keeps_on_measuring_those_it_knows() {
+        let floor = Floor::default();
+        let kdf = |cost| Kdf::Bcrypt { cost };
+        for cost in 0..32 {
+            floor.record(kdf(cost), Duration::from_millis(10));
+        }
+        floor.record(kdf(32), Duration::from_millis(900));
+        assert_eq!(floor.current(), Duration::from_millis(10), "one more than it has room for");
+        floor.record(kdf(31), Duration::from_millis(20));
+        assert_eq!(floor.current(), Duration::from_millis(20));
+    }
+
+    #[test]
     fn the_floor_is_the_dearest_of_recent_measurements() {
         let floor = Floor::default();
         let new = Argon2id::default().kdf();

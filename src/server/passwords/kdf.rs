@@ -236,6 +236,7 @@ mod tests {
         let bearable = [
             argon2(131_072, 8, 4),
             argon2(8, 1, 1),
+            argon2(32, 1, 4),
             Kdf::Bcrypt { cost: 4 },
             Kdf::Bcrypt { cost: 14 },
             Kdf::Pbkdf2 { digest: Digest::Sha256, iterations: 2_100_000 },
@@ -251,6 +252,7 @@ mod tests {
             argon2(19_456, 2, 17),
             argon2(131_072, 9, 1),
             argon2(7, 1, 1),
+            argon2(31, 1, 4),
             argon2(19_456, 0, 1),
             argon2(19_456, 2, 0),
             Kdf::Bcrypt { cost: 3 },

@@ -177,6 +177,16 @@ mod tests {
         Capacity { threads, memory_kib: None, kept_kib: 0, busy: 1.0 }
     }
 
+    /// Fails rather than wait for ever.
+    async fn until(it_is_so: impl Fn() -> bool) {
+        let waiting = async {
+            while !it_is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn never_more_work_than_permits_even_when_every_client_hangs_up() {
         let pool = Arc::new(HashingPool::start(free(2)).unwrap());
@@ -207,9 +217,8 @@ mod tests {
             let pool = Arc::clone(&pool);
             async move { pool.run(1, move || wait.recv().is_err()).await.map(|granted| granted.result) }
         });
-        while pool.permits.available_permits() > 0 {
-            tokio::task::yield_now().await;
-        }
+        until(|| pool.permits.available_permits() == 0).await;
+        assert!(!pool.is_full(), "one that computes has a queue before it");
         let queued: Vec<_> = (0..MAX_QUEUE_PER_THREAD)
             .map(|_| {
                 tokio::spawn({
@@ -218,9 +227,7 @@ mod tests {
                 })
             })
             .collect();
-        while pool.waiting() < MAX_QUEUE_PER_THREAD {
-            tokio::task::yield_now().await;
-        }
+        until(|| pool.waiting() >= MAX_QUEUE_PER_THREAD).await;
         assert!(pool.is_full());
         assert_eq!(pool.run(1, || ()).await.unwrap_err(), Busy);
         release.send(()).unwrap();
@@ -234,6 +241,7 @@ mod tests {
     async fn dear_computations_run_beside_fewer_others() {
         let capacity = Capacity { memory_kib: Some(4000), ..free(4) };
         let pool = Arc::new(HashingPool::start(capacity).unwrap());
+        assert_eq!(pool.most_kib(), 4000, "a stored hash that takes more is not computed");
         let (taken, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let runs = [500, 3000, 1000, 4000, 2000, 1500, 900_000, 1000].repeat(4).into_iter().map(|kib| {
             let (pool, taken, most) = (Arc::clone(&pool), Arc::clone(&taken), Arc::clone(&most));
@@ -260,8 +268,10 @@ mod tests {
         let niceness = pool.run(1, || rustix::process::getpriority_process(None).unwrap()).await.unwrap();
         assert_eq!(niceness.result, (own + NICENESS).min(MAX_NICENESS));
         let compute = || {
-            let begin = cpu_time();
-            while cpu_time().saturating_sub(begin) < Duration::from_millis(30) {}
+            let (begin, start) = (cpu_time(), Instant::now());
+            while cpu_time().saturating_sub(begin) < Duration::from_millis(30) {
+                assert!(start.elapsed() < Duration::from_secs(20), "computing takes no CPU time");
+            }
         };
         let start = Instant::now();
         pool.run(1, compute).await.unwrap();

@@ -82,6 +82,11 @@ mod tests {
         assert_eq!((dear.len(), kept()), (11, vec![10]));
         scratch.put(dear);
         assert_eq!(kept(), [10]);
+        let [one, two, three] = [1, 2, 3].map(|_| scratch.take(10));
+        scratch.put(one);
+        scratch.put(two);
+        assert_eq!(kept(), [10, 10], "one is at work, and one more may come");
+        scratch.put(three);
         for blocks in [1, 2, 3, 4].map(|_| scratch.take(10)) {
             scratch.put(blocks);
         }

@@ -79,7 +79,8 @@ fn hashes_of_other_software_verify_where_they_are_accepted_and_become_argon2id()
         let new = right.rehashed.unwrap();
         assert!(new.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
         assert!(verify(Some(&new), password, modern()).matches, "{stored}");
-        assert!(!verify(Some(stored), b"wrong", policy).matches, "{stored}");
+        let wrong = verify(Some(stored), b"wrong", policy);
+        assert_eq!((wrong.matches, wrong.rehashed), (false, None), "{stored}");
         let refused = Verification::against(Some(stored), modern(), MAX_MEMORY_KIB);
         assert_eq!(refused.unusable().map(Unusable::name), Some(format), "{stored}");
         let refused = refused.run(password);
@@ -99,6 +100,19 @@ fn plain_text_is_accepted_only_where_allowed_and_rehashed_only_where_wanted() {
     let kept = verify(Some("Admin123"), b"Admin123", PasswordPolicy { rehash: false, ..all() });
     assert_eq!((kept.matches, kept.rehashed), (true, None));
     assert!(!verify(Some("Admin123"), b"Admin123", modern()).matches);
+}
+
+/// By the reference implementation; the first in the form of before hashes told their version.
+#[test]
+fn older_and_other_kinds_of_argon2_verify_and_become_argon2id() {
+    for stored in [
+        "$argon2i$m=256,t=2,p=1$c29tZXNhbHQ$/U3YPXYsSb3q9XxHvc0MLxur+GP960kN9j7emXX8zwY",
+        "$argon2d$v=19$m=256,t=2,p=1$c29tZXNhbHQ$JcTui6RIBUtJ78gE5Hi52CO+H5vS6Z9R1uxAB6OhUB8",
+    ] {
+        let right = verify(Some(stored), b"password", modern());
+        assert!(right.matches && right.rehashed.unwrap().starts_with("$argon2id$v=19$"), "{stored}");
+        assert!(!verify(Some(stored), b"passwore", modern()).matches, "{stored}");
+    }
 }
 
 #[test]

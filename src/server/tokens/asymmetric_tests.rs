@@ -105,6 +105,34 @@ fn the_public_part_of_a_key_is_no_secret_of_another() {
 }
 
 #[test]
+fn a_header_that_is_written_otherwise_verifies_and_one_that_names_another_algorithm_does_not() {
+    for (entry, pem, algorithm, another) in [
+        ("a.es256.pem", ES256, Algorithm::ES256, "EdDSA"),
+        ("a.eddsa.pem", EDDSA, Algorithm::EdDSA, "RS256"),
+        ("a.rs256.pem", RS256, Algorithm::RS256, "ES256"),
+    ] {
+        let ring = ring(&[(entry, pem)]).unwrap();
+        let key = ring.get("a").unwrap();
+        let check = |header: &Value| {
+            let claims = json!({"exp": NOW + 10});
+            let signed = [header, &claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+            let signature = crypto::sign(signed.as_bytes(), key.encoding(), algorithm).unwrap();
+            verify(&ring, &terms(), &format!("{signed}.{signature}"), NOW).err()
+        };
+        assert_eq!(check(&json!({"kid": "a", "alg": format!("{algorithm:?}")})), None, "{entry}");
+        let bad = Some(TokenFault::BadSignature);
+        for header in [json!({"kid": "a", "alg": another}), json!({"kid": "a", "alg": "HS256"})] {
+            assert_eq!(check(&header), bad, "{header} by {entry}");
+        }
+        assert_eq!(
+            check(&json!({"alg": "HS256"})),
+            bad,
+            "only HS256 keys sign without saying which they are"
+        );
+    }
+}
+
+#[test]
 fn a_key_of_another_kind_or_too_short_is_refused_with_the_command_that_makes_one() {
     let refused = |entry: &str, pem: &str| ring(&[(entry, pem)]).unwrap_err().to_string();
     assert_eq!(

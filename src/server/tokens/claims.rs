@@ -182,7 +182,7 @@ pub(super) struct NumericDate(i64);
 impl NumericDate {
     /// Whether the instant is `now` or before it.
     pub(super) fn is_past(self, now: u64) -> bool {
-        u64::try_from(self.0).is_ok_and(|seconds| seconds <= now) || self.0 < 0
+        !self.is_after(now)
     }
 
     /// The seconds.
@@ -192,7 +192,7 @@ impl NumericDate {
 
     /// Whether the instant is after `now`.
     pub(super) fn is_after(self, now: u64) -> bool {
-        !self.is_past(now)
+        u64::try_from(self.0).is_ok_and(|seconds| seconds > now)
     }
 }
 

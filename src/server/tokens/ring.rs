@@ -239,6 +239,15 @@ mod tests {
     }
 
     #[test]
+    fn a_key_id_may_be_a_date_or_a_name() {
+        for id in ["2026-03-01", "key_of_ann", "A", &"k".repeat(64)] {
+            let entries = [(format!("{id}.key"), KEY_A.1), (format!("{id}.signs"), "2020-01-01T00:00:00Z")];
+            let entries = entries.each_ref().map(|(name, value)| (name.as_str(), *value));
+            assert_eq!(ring(&entries).unwrap().signer_at(NOW).map(Key::id), Some(id));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         assert_eq!(ring(&[]).unwrap_err(), RingError::Empty);
         assert_eq!(ring(&[("a b.key", KEY_A.1)]).unwrap_err(), RingError::BadKeyId("a b.key".into()));
@@ -256,8 +265,7 @@ mod tests {
 
     #[test]
     fn no_key_shows_in_debug_output() {
-        assert!(
-            !format!("{:?}", ring(&[KEY_A, ("a.signs", "2020-01-01T00:00:00Z")]).unwrap()).contains("aaaa")
-        );
+        let shown = format!("{:?}", ring(&[KEY_A, ("a.signs", "2020-01-01T00:00:00Z")]).unwrap());
+        assert!(shown.contains(r#"id: "a""#) && !shown.contains("aaaa"), "{shown}");
     }
 }

@@ -86,6 +86,8 @@ fn expiry_has_no_leeway_and_is_required() {
         (json!(NOW - 1), Some(TokenFault::Expired)),
         (json!(-5), Some(TokenFault::Expired)),
         (json!(1_800_000_001.5), None),
+        (json!(9_007_199_254_740_992.0), None),
+        (json!(9_007_199_254_740_994.0), Some(TokenFault::Malformed)),
         (json!(1e300), Some(TokenFault::Malformed)),
         (json!("1900000000"), Some(TokenFault::Malformed)),
         (json!(null), Some(TokenFault::Malformed)),
@@ -198,8 +200,64 @@ fn without_a_key_id_every_key_of_the_ring_is_tried() {
 }
 
 #[test]
-fn the_self_test_passes_on_a_sound_ring() {
+fn the_longest_token_that_is_looked_at_verifies() {
+    let padded = |padding: usize| {
+        let claims = json!({"exp": NOW + 10, "x": "x".repeat(padding)}).to_string();
+        signed(PYJWT, &claims, SECRET)
+    };
+    let longest = (6000..8000).map(padded).find(|token| token.len() >= MAX_TOKEN_BYTES).unwrap();
+    assert_eq!(longest.len(), MAX_TOKEN_BYTES);
+    let check = |token: &str| verify(&KeyRing::single(SECRET), &terms(), token, NOW).err();
+    assert_eq!(check(&longest), None);
+    let longer = (6000..8000).map(padded).find(|token| token.len() > MAX_TOKEN_BYTES).unwrap();
+    assert_eq!(check(&longer), Some(TokenFault::Malformed));
+}
+
+#[test]
+fn what_verified_once_holds_for_as_long_as_it_would_verify_again() {
+    let entries = |secret: &[u8]| {
+        BTreeMap::from([
+            ("a.key".to_owned(), secret.to_vec()),
+            ("a.signs".to_owned(), b"2020-01-01T00:00:00Z".to_vec()),
+            ("b.key".to_owned(), b"another secret of thirty-two bytes".to_vec()),
+        ])
+    };
+    let ring = |entries: &BTreeMap<String, Vec<u8>>| KeyRing::from_entries(entries, NOW).unwrap();
+    let sound = ring(&entries(SECRET));
+    let token = issue(&sound, &terms(), &subject(), NOW).unwrap();
+    let verified = verify(&sound, &terms(), &token, NOW).unwrap();
+    assert!(verified.holds(&sound, NOW) && verified.holds(&sound, NOW + 86_399));
+    assert!(!verified.holds(&sound, NOW + 86_400), "it has expired");
+    let other = ring(&entries(b"a third secret of thirty-two bytes"));
+    assert!(!verified.holds(&other, NOW), "its key gave way to another of its id");
+    let mut retired = entries(SECRET);
+    retired.insert("a.retire-after".to_owned(), b"2027-01-15T09:00:00Z".to_vec());
+    let retired = ring(&retired);
+    assert!(verified.holds(&retired, NOW) && !verified.holds(&retired, NOW + 3601), "its key has retired");
+}
+
+#[test]
+fn a_client_is_told_the_kind_of_fault_and_not_which_keys_there_are() {
+    let told = |fault: TokenFault| fault.to_string();
+    assert_eq!(told(TokenFault::UnknownKey), told(TokenFault::BadSignature));
+    assert_eq!(told(TokenFault::Foreign), told(TokenFault::Malformed));
+    let kinds = [TokenFault::Expired, TokenFault::NotYetValid, TokenFault::BadSignature]
+        .into_iter()
+        .chain([TokenFault::Malformed, TokenFault::Revoked]);
+    let kinds: Vec<String> = kinds.map(told).collect();
+    assert_eq!(kinds, ["expired", "not yet valid", "bad signature", "malformed", "revoked"]);
+}
+
+#[test]
+fn the_self_test_passes_on_a_sound_ring_and_on_no_other() {
     assert_eq!(self_test(&KeyRing::single(SECRET), &terms(), NOW), Ok(()));
+    let unlike = jsonwebtoken::DecodingKey::from_secret(SECRET);
+    let mut key = Key::verifying("a", Algorithm::HS256, unlike);
+    key.signs_from = Some(0);
+    assert_eq!(
+        self_test(&KeyRing::verifying(key), &terms(), NOW),
+        Err("a token just issued is refused: bad signature".to_owned())
+    );
 }
 
 #[test]

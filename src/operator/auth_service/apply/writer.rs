@@ -309,3 +309,31 @@ fn is_terminating(status: &kube::core::Status) -> bool {
         .flat_map(|details| &details.causes)
         .any(|cause| cause.reason == "NamespaceTerminating")
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::{is_terminating, words};
+
+    fn refusal(cause: &str) -> Status {
+        let details = json!({"causes": [{"reason": "FieldValueInvalid"}, {"reason": cause}]});
+        serde_json::from_value(json!({"code": 403, "details": details})).unwrap()
+    }
+
+    #[test]
+    fn people_are_told_why_and_not_both_objects() {
+        let dumped =
+            "Deployment.apps \"gate\" is invalid: spec.selector: field is immutable\n@@ -1 +1 @@\n{...}";
+        assert_eq!(words(dumped), "Deployment.apps \"gate\" is invalid: spec.selector: field is immutable");
+        assert_eq!(words("exceeded quota: q,\nused: 1"), "exceeded quota: q,\nused: 1");
+    }
+
+    #[test]
+    fn a_namespace_on_its_way_out_is_told_from_other_refusals() {
+        assert!(is_terminating(&refusal("NamespaceTerminating")));
+        assert!(!is_terminating(&refusal("FieldValueRequired")));
+        assert!(!is_terminating(&Status { details: None, ..refusal("NamespaceTerminating") }));
+    }
+}

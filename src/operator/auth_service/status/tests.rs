@@ -359,3 +359,141 @@ fn no_replicas_are_a_service_as_asked() {
     world.up();
     assert_eq!(line(&told(&world.report()), "Ready"), "Ready True AsExpected: 0 of 0 replicas ready");
 }
+
+#[test]
+fn how_far_a_rollout_is_is_told_by_its_counts() {
+    let progressing = |updated: i32, existing: i32, ready: i32, condition: &str, seen: i64| {
+        let mut world = World::new(json!({}));
+        world.up();
+        let deployment = world.observed.deployment.as_mut().unwrap();
+        deployment.metadata.generation = Some(2);
+        deployment.status = serde_json::from_value(json!({
+            "observedGeneration": seen,
+            "replicas": existing, "updatedReplicas": updated, "readyReplicas": ready,
+            "conditions": [{"type": "Progressing", "status": "False", "reason": condition}],
+        }))
+        .unwrap();
+        line(&told(&world.report()), "Progressing")
+    };
+    for (updated, existing, ready, expected) in [
+        (2, 2, 2, "False Settled: nothing is being changed"),
+        (2, 2, 1, "True ReplicasMissing: 1 of 2 replicas ready"),
+        (1, 1, 1, "True RollingOut: 1 of 2 replicas updated, 1 of 2 replicas ready"),
+        (1, 2, 2, "True RollingOut: 1 of 2 replicas updated, 2 of 2 replicas ready"),
+        (2, 3, 2, "True RollingOut: 2 of 2 replicas updated, 2 of 2 replicas ready"),
+    ] {
+        assert_eq!(progressing(updated, existing, ready, "Any", 2), format!("Progressing {expected}"));
+    }
+    assert_eq!(progressing(2, 2, 2, "Any", 1), "Progressing True RollingOut: 2 of 2 replicas ready");
+    assert_eq!(
+        progressing(2, 2, 1, "ProgressDeadlineExceeded", 2),
+        "Progressing True ProgressDeadlineExceeded: 1 of 2 replicas ready"
+    );
+}
+
+#[test]
+fn what_a_migration_waits_for_is_told_before_there_is_one() {
+    let mut managed = World::new(json!({}));
+    assert_eq!(
+        line(&told(&managed.report()), "SchemaReady"),
+        "SchemaReady False WaitingForDatabase: the migration waits for the managed database"
+    );
+    managed.run();
+    managed.database_ready(1);
+    assert_eq!(
+        line(&told(&managed.report()), "SchemaReady"),
+        "SchemaReady False WaitingForInputs: the migration has not started yet"
+    );
+    let mut external = World::external(json!({"adminCredentialsSecretRef": {"name": "root"}}));
+    assert_eq!(
+        line(&told(&external.report()), "SchemaReady"),
+        "SchemaReady False WaitingForInputs: the migration waits: database.external.adminCredentialsSecretRef: Secret root does not exist: create it with keys username and password"
+    );
+}
+
+/// A resource whose migration failed with these words and is tried again.
+fn tried_again(words: &str) -> World {
+    let mut world = World::external(json!({}));
+    world.run();
+    world.fail_migration(words, Duration::from_secs(9));
+    world.report();
+    world.observed.retry_in = Some(Duration::ZERO);
+    world.run();
+    assert_eq!(world.job().status, None);
+    world
+}
+
+#[test]
+fn a_next_attempt_that_does_not_start_says_why_unless_the_last_one_left_words_of_the_database() {
+    let schema = |world: &mut World| line(&told(&world.report()), "SchemaReady");
+    let stuck = |world: &mut World| {
+        let uid = world.job().metadata.uid.clone();
+        world.observed.migration_pods = vec![pod(json!({
+            "metadata": {"name": "migrate-pod", "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": uid}]},
+            "status": {"phase": "Pending", "containerStatuses": [{
+                "name": "migrate", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "ImagePullBackOff"}},
+            }]},
+        }))];
+    };
+    let mut wordless = tried_again("exec format error");
+    let name = wordless.job().metadata.name.clone().unwrap();
+    let failed = format!("SchemaReady False MigrationFailed: migration Job {name} failed: exec format error");
+    assert_eq!(schema(&mut wordless), failed, "nothing better is known yet");
+    stuck(&mut wordless);
+    let waits = "SchemaReady False Migrating: setting up database, account, tables and users; waiting for pod migrate-pod: ImagePullBackOff";
+    assert_eq!(schema(&mut wordless), waits);
+    let mut running = World::external(json!({}));
+    running.run();
+    stuck(&mut running);
+    running.observed.migration_pods[0].status.as_mut().unwrap().phase = Some("Running".to_owned());
+    let runs = "SchemaReady False Migrating: setting up database, account, tables and users";
+    assert_eq!(schema(&mut running), runs, "a pod that has started is waited for by nobody");
+    let mut rejected = tried_again(&rejected());
+    stuck(&mut rejected);
+    assert!(schema(&mut rejected).starts_with("SchemaReady False CredentialsRejected: Access denied"));
+}
+
+#[test]
+fn words_of_a_failed_migration_are_forgotten_when_spec_asks_for_another() {
+    let mut world = tried_again(&rejected());
+    world.respec(json!({"database": {"external": {"hosts": [{"host": "other.example"}]}}}));
+    world.run();
+    assert_eq!(
+        line(&told(&world.report()), "SchemaReady"),
+        "SchemaReady False Migrating: setting up database, account, tables and users"
+    );
+}
+
+#[test]
+fn an_outage_of_the_live_database_is_told_while_the_next_one_waits_for_a_secret() {
+    let mut world = World::external(json!({}));
+    world.up();
+    world.later(60);
+    world.pod_says(ACCOUNT, Some(DatabaseFault::DatabaseUnreachable));
+    world.respec(json!({"database": {"external": {
+        "hosts": [{"host": "other.example"}], "adminCredentialsSecretRef": {"name": "root"},
+    }}}));
+    world.run();
+    assert!(
+        line(&told(&world.report()), "DatabaseReady").starts_with(
+            "DatabaseReady False DatabaseUnreachable: database shop at db.example:3307: in the database's own words."
+        )
+    );
+}
+
+#[test]
+fn a_change_that_met_another_writer_is_not_ready_and_one_that_was_told_before_stays_so() {
+    let mut world = World::new(json!({}));
+    world.up();
+    let ready = |world: &mut World| {
+        let decision = world.decide();
+        let mut outcome = seen(&decision.plan, &world.observed);
+        outcome.again = true;
+        line(&told(&world.report_of(&decision, &outcome)), "Ready")
+    };
+    world.report();
+    assert_eq!(ready(&mut world), "Ready True AsExpected: 2 of 2 replicas ready");
+    *world.service.metadata.generation.as_mut().unwrap() += 1;
+    assert_eq!(ready(&mut world), "Ready False RollingOut: the change is being written");
+}

@@ -16,6 +16,8 @@ fn hashes_of_other_software_are_no_plain_text() {
         "$unheard-of$abcdefghij",
         "$2x$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
         "{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+        "{SSHA512}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+        "{PBKDF2-SHA256}29000$R0hSd0JhbGFuY2U$yxGZ8L",
         "{bcrypt}$2a$10$dXJ3SW6G7P50lGmMkkmwe.20cQQubK3.HZWzG3YB1tlRy.fqvM/BG",
         "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19",
         "5f4dcc3b5aa765d61d8327deb882cf99",
@@ -41,6 +43,8 @@ fn hashes_of_other_software_are_no_plain_text() {
         assert_eq!(fault(stored), None, "{stored}");
     }
     assert_eq!(fault(""), Some(Unusable::Empty));
+    assert_eq!(fault(&"x".repeat(2048)), None);
+    assert_eq!(fault(&"x".repeat(2049)), Some(Unusable::Unknown));
     assert_eq!(fault(&"{}".repeat(100_000)), Some(Unusable::Unknown));
 }
 

@@ -162,6 +162,23 @@ fn accounts_are_lost_when_only_the_volume_is_left() {
 }
 
 #[test]
+fn accounts_are_lost_when_only_status_or_only_the_deployment_tells_of_them() {
+    let up = || {
+        let mut world = credentials();
+        world.secret("theirs", &[("username", "shopkeeper"), ("password", "old")]);
+        world.up();
+        world
+    };
+    let mut deployed = up();
+    deployed.observed.accounts = None;
+    assert_eq!(deployed.decide().plan.accounts, None);
+    let mut migrated = up();
+    migrated.report();
+    (migrated.observed.accounts, migrated.observed.deployment) = (None, None);
+    assert_eq!(migrated.decide().plan.accounts, None);
+}
+
+#[test]
 fn the_first_admin_is_issued_once_and_its_deletion_is_final() {
     let mut world = World::new(json!({}));
     world.run();

@@ -140,6 +140,44 @@ fn a_brought_key_that_cannot_be_used_is_refused_and_no_other_is_made() {
 }
 
 #[test]
+fn a_brought_key_of_the_least_length_is_taken() {
+    let mut world = World::new(with_reference());
+    world.secret("theirs", &[("JWT_SECRET", &"k".repeat(32))]);
+    assert_eq!(ring(&world.run())[0].1.len(), 32);
+}
+
+#[test]
+fn a_key_that_was_retired_signs_until_that_instant_and_the_one_before_it_again() {
+    let mut world = World::new(with_reference());
+    for key in [BROUGHT, OTHER] {
+        world.secret("theirs", &[("JWT_SECRET", key)]);
+        world.run();
+    }
+    world.later(3600);
+    world.respec(json!({}));
+    let retire = |world: &mut World, at: &str| {
+        let entries = world.observed.key_ring.as_mut().unwrap().data.as_mut().unwrap();
+        entries.insert("00000002.retire-after".to_owned(), k8s_openapi::ByteString(at.as_bytes().to_vec()));
+        world.decide().signer.map(|signer| signer.id)
+    };
+    assert_eq!(retire(&mut world, "2026-03-01T14:00:00Z").as_deref(), Some("00000002"), "its time comes");
+    assert_eq!(retire(&mut world, "2026-03-01T13:00:00Z").as_deref(), Some("00000002"), "it is now");
+    assert_eq!(retire(&mut world, "2026-03-01T12:59:59Z").as_deref(), Some("00000001"), "it has passed");
+}
+
+#[test]
+fn a_ring_whose_only_key_the_server_would_refuse_is_as_good_as_lost() {
+    let mut world = World::new(json!({}));
+    world.up();
+    let entries = world.observed.key_ring.as_mut().unwrap().data.as_mut().unwrap();
+    entries.get_mut("00000001.key").unwrap().0.truncate(31);
+    let lost = world.decide();
+    assert!(
+        lost.signer.is_none() && refused(&lost)[0].starts_with("SecretLost SecretLost: Secret gate-keys")
+    );
+}
+
+#[test]
 fn a_brought_key_that_vanishes_after_it_was_copied_freezes_the_ring_as_it_is() {
     let mut world = World::new(with_reference());
     world.secret("theirs", &[("JWT_SECRET", BROUGHT)]);

@@ -111,6 +111,28 @@ fn a_controller_of_another_kind_is_named() {
 }
 
 #[test]
+fn children_of_another_auth_service_are_no_leftovers_of_ours() {
+    for (field, value, owner) in [
+        ("name", "fence", "AuthService fence"),
+        ("apiVersion", "authservice.example/v1", "AuthService gate"),
+        ("kind", "AuthServer", "AuthServer gate"),
+    ] {
+        let mut world = World::new(json!({}));
+        world.run();
+        let mut reference = json!({"apiVersion": "authservice.dev/v1alpha1", "kind": "AuthService", "name": "gate", "uid": "9", "controller": true});
+        reference[field] = json!(value);
+        let service = world.observed.service.as_mut().unwrap();
+        service.metadata.owner_references = Some(vec![serde_json::from_value(reference).unwrap()]);
+        assert_eq!(
+            refused(&world.decide()),
+            [format!(
+                "NameTaken NameTaken: Service gate belongs to {owner}, and is left untouched: rename or delete it, or use another name for the AuthService"
+            )]
+        );
+    }
+}
+
+#[test]
 fn children_of_a_deleted_resource_of_the_same_name_are_waited_for() {
     let mut world = World::new(json!({}));
     world.run();
@@ -281,6 +303,23 @@ fn a_lost_root_password_is_not_replaced_until_that_is_asked_for() {
 }
 
 #[test]
+fn a_root_password_is_lost_when_only_the_database_or_only_its_volume_is_left() {
+    let lost = |forget: fn(&mut World)| {
+        let mut world = World::new(json!({}));
+        world.up();
+        world.observed.root_password = None;
+        forget(&mut world);
+        world.decide().plan.managed.unwrap().root_password
+    };
+    assert_eq!(lost(|world| world.observed.volume = None), None);
+    assert_eq!(lost(|world| world.observed.database = None), None);
+    assert!(
+        lost(|world| (world.observed.volume, world.observed.database) = (None, None)).is_some(),
+        "nothing was initialised with it"
+    );
+}
+
+#[test]
 fn an_external_database_has_no_children_of_ours() {
     let mut world = World::external(json!({"credentialsSecretRef": {"name": "theirs"}}));
     world.secret("theirs", &[("username", "u"), ("password", "p")]);
@@ -291,6 +330,17 @@ fn an_external_database_has_no_children_of_ours() {
         (connection.host.as_str(), connection.port, connection.database.as_str()),
         ("db.example", 3307, "shop")
     );
+}
+
+#[test]
+fn the_secret_of_someone_else_is_no_matter_where_no_first_admin_is_wanted_any_more() {
+    let mut named = World::new(json!({"users": {"bootstrap": []}}));
+    named.observed.admin = stranger::<Secret>("gate-admin");
+    assert_eq!(refused(&named.decide()), [""; 0], "spec names its users");
+    let mut issued = World::new(json!({}));
+    issued.run();
+    issued.observed.admin = stranger::<Secret>("gate-admin");
+    assert_eq!(refused(&issued.decide()), [""; 0], "ours was there and was deleted");
 }
 
 #[test]
