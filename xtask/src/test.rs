@@ -268,8 +268,9 @@ fn in_rootfs(rootfs: Rootfs, program: &str) -> anyhow::Result<String> {
 
 /// A short search, and what shows that it is worth something.
 fn prove(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
-    let minutes = if options.full { 30 } else { 4 };
-    let search = || prove::run(&prove::Options { seed: None, minutes, bugs: None });
+    let minutes = if options.full { 30 } else { 2 };
+    // The same search each time: what it finds is a change, and not luck.
+    let search = || prove::run(&prove::Options { seed: Some(1), minutes, bugs: None });
     let bugs = || prove::run(&prove::Options { seed: None, minutes, bugs: Some(String::new()) });
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, outcome) in [("no fault breaks a promise", search()), ("deliberate bugs are found", bugs())] {
