@@ -426,7 +426,14 @@ pub fn comparable(state: State) -> State {
                 | "Secret gate-mysql-root"
         ) && !key.starts_with("PersistentVolumeClaim ")
     };
-    state.into_iter().filter(|(key, _)| kept(key)).map(|(key, value)| (key, plain(value))).collect()
+    state
+        .into_iter()
+        .filter(|(key, _)| kept(key))
+        .map(|(key, value)| {
+            let is_job = key.starts_with("Job ");
+            (key, plain(value, is_job))
+        })
+        .collect()
 }
 
 /// A state without the numbers of accounts, and without the Secrets that hold older ones.
@@ -437,9 +444,13 @@ pub fn forgiving(state: State) -> State {
     state.into_iter().filter(|(key, _)| kept(key)).map(|(key, value)| (key, numberless(value))).collect()
 }
 
-fn plain(mut object: Value) -> Value {
+fn plain(mut object: Value, is_job: bool) -> Value {
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
         spec.remove("volumeClaimTemplates");
+        // A Job that is done is not made again for what its next one will be pulled with.
+        if let Some(pod) = spec.get_mut("template").filter(|_| is_job) {
+            pod["spec"].as_object_mut().map(|pod| pod.remove("imagePullSecrets"));
+        }
     }
     if let Some(status) = object.get_mut("status").filter(|status| status.get("conditions").is_some()) {
         let conditions: Vec<Value> = items(status, "/conditions")

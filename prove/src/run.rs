@@ -263,16 +263,18 @@ fn without_hash(path: &str) -> &str {
 fn surplus(writes: &Writes, reference: &Writes, faults: &Faults) -> Vec<String> {
     let leaders = 1 + faults.line.calls.iter().filter(|(_, fault)| *fault == Fault::SecondLeader).count();
     let jumps = faults.line.calls.iter().any(|(_, fault)| matches!(fault, Fault::ClockJump(_)));
+    let stale = faults.line.calls.iter().any(|(_, fault)| matches!(fault, Fault::Stale(_)));
     let faults = faults.line.calls.len() + faults.line.events.len() + usize::from(faults.statement.is_some());
     // To a clock that has jumped, what pods said before a migration seems to be said after it.
-    let again = 2 * usize::from(jumps);
+    // And what was read late is done and undone again.
+    let again = if jumps || stale { 3 } else { 0 };
     let allowed = |write: &String| {
         // What is deleted is gone.
         if write.ends_with("/jobs") || write.contains("/jobs/") {
             // A restart forgets how long it waited for the next attempt.
             return 2 * leaders * reference.get(write).copied().unwrap_or(0) + faults.max(1) + again;
         }
-        let spare = if write.starts_with("DELETE") { 0 } else { faults.max(1) };
+        let spare = if write.starts_with("DELETE") { 0 } else { faults.max(1) + again };
         leaders * reference.get(write).copied().unwrap_or(0) + spare
     };
     writes

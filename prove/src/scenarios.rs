@@ -408,12 +408,15 @@ fn edits() -> Vec<Scenario> {
         deleted(Child::PodDisruptionBudget, "gate"),
         deleted(Child::Job, ""),
         edited(Child::Deployment, "gate", "somebody scales it", json!({"spec": {"replicas": 5}})),
-        edited(
-            Child::Deployment,
-            "gate",
-            "somebody restarts it",
-            json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}}),
-        ),
+        Scenario {
+            edges: Edges { past_shows: true, ..Edges::default() },
+            ..edited(
+                Child::Deployment,
+                "gate",
+                "somebody restarts it",
+                json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}}),
+            )
+        },
         edited(
             Child::Deployment,
             "gate",
@@ -466,9 +469,14 @@ fn of_field(field: &Field) -> Vec<Scenario> {
         scenario(format!("{path} is {what}"), created(given), vec![Step::Spec(field.patch(value))])
     };
     let mut scenarios = vec![scenario_of("set", json!({}), Some(field.value(0)))];
+    // What is suspended stays as it was.
+    scenarios[0].edges.past_shows = path == "/suspend";
     // A volume only grows: the API server refuses the way back.
     if path != "/database/managed/storage/size" {
-        scenarios.push(scenario_of("removed", spec_with(field, 1), None));
+        let mut removed = scenario_of("removed", spec_with(field, 1), None);
+        // A key that was brought goes on signing.
+        removed.edges.past_shows = path == "/token/signingKeySecretRef";
+        scenarios.push(removed);
     }
     scenarios
 }

@@ -86,6 +86,9 @@ impl Players {
                     "metadata": {"name": claim_name, "namespace": namespace(set), "labels": labels},
                     "spec": template["spec"],
                 });
+                if claim["spec"].get("storageClassName").is_none() {
+                    claim["spec"]["storageClassName"] = json!("standard");
+                }
                 if goes {
                     claim["metadata"]["ownerReferences"] = owners;
                 }
