@@ -241,7 +241,7 @@ mod tests {
     async fn dear_computations_run_beside_fewer_others() {
         let capacity = Capacity { memory_kib: Some(4000), ..free(4) };
         let pool = Arc::new(HashingPool::start(capacity).unwrap());
-        assert_eq!(pool.most_kib(), 4000, "a stored hash that takes more is not computed");
+        assert_eq!((pool.threads(), pool.most_kib()), (4, 4000), "what takes more is not computed");
         let (taken, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let runs = [500, 3000, 1000, 4000, 2000, 1500, 900_000, 1000].repeat(4).into_iter().map(|kib| {
             let (pool, taken, most) = (Arc::clone(&pool), Arc::clone(&taken), Arc::clone(&most));
