@@ -228,8 +228,13 @@ pub struct Failure {
 pub fn walk(beginnings: &Beginnings, seed: u64) -> Result<Walked, Box<Failure>> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config =
-        Config { cases: LIVES, max_shrink_iters: 250, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: LIVES,
+        max_shrink_iters: 250,
+        max_shrink_time: 60_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let walked = std::cell::Cell::new(Walked::default());
     let outcome = runner.run(&lives(), |(beginning, seed, life)| {
