@@ -19,7 +19,7 @@ use crate::{
     run::simulated,
     scenarios::{EXTERNAL_FIELDS, FIELDS, secrets},
     steps::{CALM, Child, LONGEST, Step, act_all},
-    world::{Moment, NAMESPACE, World},
+    world::{Moment, NAMESPACE, SERVICE, World},
 };
 
 /// Longest life, in acts.
@@ -286,7 +286,7 @@ async fn lived(moment: &Moment, case: &Case) -> anyhow::Result<(State, Given)> {
     }
     conclude(&mut world).await?;
     let events = world.api.events_since(revision);
-    let mut offences = judge(&objects, &events, &world.images.server);
+    let mut offences = judge(&objects, &events, "");
     let lived = world.application.lock().clone();
     if !record.data_end {
         offences.extend(judge_data(&application, &lived));
@@ -323,6 +323,17 @@ fn foresee(world: &World, step: &Step, record: &mut Record) {
     let deletes = service.as_ref().is_some_and(|service| text(service, "/spec/deletionPolicy") == "Delete");
     let give_up = || world.application.lock().clients.give_up(|_| true);
     match step {
+        // Whoever makes it anew under another name or for others ends the tokens of before.
+        Step::Create(spec) if service.is_none() => {
+            let issuer = spec.pointer("/token/issuer").and_then(Value::as_str);
+            let issuer =
+                issuer.map_or_else(|| format!("http://{SERVICE}.{NAMESPACE}.svc:5000"), str::to_owned);
+            let audience = spec.pointer("/token/audience").and_then(Value::as_str);
+            let mut application = world.application.lock();
+            application
+                .clients
+                .give_up(|token| token.issuer != issuer || token.audience.as_deref() != audience);
+        }
         Step::Delete if deletes => {
             record.data_end = true;
             give_up();
