@@ -315,9 +315,9 @@ fn prune(shape: &Shape, merged: Value, last: &Fields, managers: &Managers) -> Va
     for entry in &managers.0 {
         owned.union(&entry.fields);
     }
-    let mut lost = last.clone();
-    lost.subtract(&owned);
-    if lost.is_empty() {
+    let mut released = last.clone();
+    released.subtract(&owned);
+    if released.is_empty() {
         return merged;
     }
     let named = |fields: &Fields| with_named(Some(shape), fields);
