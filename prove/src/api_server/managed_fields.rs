@@ -1,5 +1,7 @@
 //! Who owns which field: `metadata.managedFields`, kept by every write, and asked by server-side apply.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -150,26 +152,26 @@ fn ignored(kind: Kind, subresource: &str) -> Fields {
     ignored
 }
 
-fn never_owned() -> Fields {
-    let mut fields = Fields::default();
-    for path in [
-        &["apiVersion"][..],
-        &["kind"],
-        &["metadata"],
-        &["metadata", "name"],
-        &["metadata", "namespace"],
-        &["metadata", "creationTimestamp"],
-        &["metadata", "selfLink"],
-        &["metadata", "uid"],
-        &["metadata", "clusterName"],
-        &["metadata", "generation"],
-        &["metadata", "managedFields"],
-        &["metadata", "resourceVersion"],
+/// What every object has and nobody owns.
+static NEVER_OWNED: LazyLock<Fields> = LazyLock::new(|| {
+    let mut fields = Fields::path(&["apiVersion"]);
+    fields.union(&Fields::path(&["kind"]));
+    fields.union(&Fields::path(&["metadata"]));
+    for field in [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
     ] {
-        fields.union(&Fields::path(path));
+        fields.union(&Fields::path(&["metadata", field]));
     }
     fields
-}
+});
 
 /// Brings the `managedFields` of an object that was written as a whole up to date.
 /// `live` is the object before it, and before a creation what Go writes for an empty one.
@@ -211,15 +213,16 @@ pub(super) fn update(kind: Kind, live: &Value, new: &mut Value, manager: &Manage
 
 fn track(kind: Kind, live: &Value, new: &Value, manager: &Manager, now: &str, managers: &mut Managers) {
     let shape = schema::of(kind);
-    let mut difference = compare(shape, Some(&stripped(live)), Some(new));
+    // The managers that `new` lacks belong to nobody.
+    let mut difference = compare(shape, Some(live), Some(new));
     let ignored = ignored(kind, &manager.subresource);
     let mut own = difference.written();
     for fields in [&mut difference.added, &mut difference.removed, &mut difference.modified] {
         fields.subtract_whole(&ignored);
     }
-    managers.dispossess(&difference.written(), &difference.removed, None);
     own.subtract_whole(&ignored);
-    own.subtract(&never_owned());
+    managers.dispossess(&own, &difference.removed, None);
+    own.subtract(&NEVER_OWNED);
     if own.is_empty() {
         return;
     }
@@ -253,7 +256,7 @@ pub(super) fn apply(
     let last = managers.get(manager).cloned();
     managers.put(manager.clone(), String::new(), own);
     let mut object = match &last {
-        Some(last) => prune(shape, &merged, &last.fields, &managers),
+        Some(last) => prune(shape, merged, &last.fields, &managers),
         None => merged,
     };
     let mut difference = compare(shape, Some(&live), Some(&object));
@@ -267,7 +270,7 @@ pub(super) fn apply(
     }
     managers.dispossess(&written, &difference.removed, Some(manager));
     let mut own = managers.get(manager).map(|entry| entry.fields.clone()).unwrap_or_default();
-    own.subtract(&never_owned());
+    own.subtract(&NEVER_OWNED);
     // A manager that only joins has no time.
     let time = if changed { now.to_owned() } else { last.map_or_else(String::new, |last| last.time) };
     managers.0.retain(|entry| entry.manager != *manager);
@@ -307,23 +310,28 @@ fn shown(entry: &Entry, kind: Kind) -> String {
 }
 
 /// Takes out what this manager applied last time, and neither it nor anybody else owns now.
-fn prune(shape: &Shape, merged: &Value, last: &Fields, managers: &Managers) -> Value {
-    let named = |fields: &Fields| with_named(Some(shape), fields);
-    let last = named(last);
-    let pruned = without(shape, merged, &last);
+fn prune(shape: &Shape, merged: Value, last: &Fields, managers: &Managers) -> Value {
     let mut owned = Fields::default();
     for entry in &managers.0 {
         owned.union(&entry.fields);
     }
-    let all = named(&set_of(shape, merged));
+    let mut released = last.clone();
+    released.subtract(&owned);
+    if released.is_empty() {
+        return merged;
+    }
+    let named = |fields: &Fields| with_named(Some(shape), fields);
+    let last = named(last);
+    let pruned = without(shape, &merged, &last);
+    let all = named(&set_of(shape, &merged));
     let mut kept = named(&set_of(shape, &pruned));
     kept.union(&named(&owned));
     let mut gone = all.clone();
     gone.subtract(&kept);
-    let pruned = without(shape, merged, &gone);
+    let pruned = without(shape, &merged, &gone);
     let mut gone = all;
     gone.subtract(&named(&set_of(shape, &pruned)));
-    without(shape, merged, &gone.intersection(&last))
+    without(shape, &merged, &gone.intersection(&last))
 }
 
 fn stripped(object: &Value) -> Value {
@@ -379,13 +387,27 @@ pub(super) fn differ(one: &Value, other: &Value) -> bool {
     if one == other {
         return false;
     }
-    let entries = |object: &Value| {
-        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-        let mut entries = entries.cloned().unwrap_or_default();
-        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-            entry.remove("time");
-        }
-        entries
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return true };
+    let same_but = |one: &Object, other: &Object, except: &str| {
+        let rest = |object: &'_ Object| object.len() - usize::from(object.contains_key(except));
+        let mut rest_of = one.iter().filter(|(field, _)| *field != except);
+        rest(one) == rest(other) && rest_of.all(|(field, value)| other.get(field) == Some(value))
     };
-    stripped(one) != stripped(other) || entries(one) != entries(other)
+    let metadata =
+        |object: &Object| object.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    let (own, others) = (metadata(one), metadata(other));
+    if !same_but(one, other, "metadata") || !same_but(&own, &others, "managedFields") {
+        return true;
+    }
+    let entries = |metadata: &Object| {
+        metadata.get("managedFields").and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let (own, others) = (entries(&own), entries(&others));
+    let same = |(one, other): (&Value, &Value)| match (one.as_object(), other.as_object()) {
+        (Some(one), Some(other)) => same_but(one, other, "time"),
+        _ => one == other,
+    };
+    own.len() != others.len() || !own.iter().zip(&others).all(same)
 }
+
+type Object = serde_json::Map<String, Value>;

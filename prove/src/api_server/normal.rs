@@ -60,7 +60,10 @@ fn value(shape: &Shape, written: Value, typed: bool, path: &mut String) -> Resul
             let mut read = Map::new();
             for (name, field) in &shape.fields {
                 let length = path.len();
-                let given = written.remove(name);
+                let (key, given) = match written.remove_entry(name) {
+                    Some((key, given)) => (Some(key), Some(given)),
+                    None => (None, None),
+                };
                 path.push('.');
                 path.push_str(name);
                 let given = match (given, &field.zero) {
@@ -76,7 +79,7 @@ fn value(shape: &Shape, written: Value, typed: bool, path: &mut String) -> Resul
                         && field.zero.is_none()
                         && is_dropped(&given, field.omit_zero, &field.shape);
                     if !dropped {
-                        read.insert(name.clone(), given);
+                        read.insert(key.unwrap_or_else(|| name.clone()), given);
                     }
                 }
                 path.truncate(length);

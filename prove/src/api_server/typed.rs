@@ -26,6 +26,10 @@ impl Difference {
         written
     }
 
+    fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.modified.is_empty()
+    }
+
     fn put(&mut self, element: &str, below: Self) {
         self.added.put(|| element.to_owned(), below.added);
         self.removed.put(|| element.to_owned(), below.removed);
@@ -102,6 +106,9 @@ fn below<'a>(shape: &'a Shape, name: &str) -> Option<&'a Shape> {
 
 /// What tells `new` from `old`.
 pub(super) fn compare(shape: &Shape, old: Option<&Value>, new: Option<&Value>) -> Difference {
+    if old == new {
+        return Difference::default();
+    }
     if is_leaf(shape, old, new) {
         return Difference::leaf(old, new);
     }
@@ -115,7 +122,10 @@ pub(super) fn compare(shape: &Shape, old: Option<&Value>, new: Option<&Value>) -
         let fresh = new.keys().filter(|name| !old.contains_key(*name));
         for name in old.keys().chain(fresh) {
             if let Some(shape) = below(shape, name) {
-                difference.put(&format!("f:{name}"), compare(shape, old.get(name), new.get(name)));
+                let below = compare(shape, old.get(name), new.get(name));
+                if !below.is_empty() {
+                    difference.put(&format!("f:{name}"), below);
+                }
             }
         }
     }

@@ -350,6 +350,11 @@ impl Writes<'_> {
             );
             return Err(Status::unmet(kind, target.name(), &why));
         }
+        // A pod that is ending already only ends sooner.
+        let left = metadata["deletionGracePeriodSeconds"].as_i64().filter(|left| *left > 0);
+        if left.is_some_and(|left| deletion.grace_seconds.is_none_or(|asked| asked >= left)) {
+            return Ok(Deleted::Marked(live));
+        }
         let mut new = Value::clone(&live.object);
         set_finalizers(kind, deletion.propagation.as_deref(), &mut new);
         let grace = grace(kind, &live.object, deletion);

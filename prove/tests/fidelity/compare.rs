@@ -21,6 +21,10 @@ impl Names {
             value["metadata"]["resourceVersion"] = json!("");
         }
         let mut normal = self.value("", &value);
+        // Drawn names are sorted as they were drawn.
+        if let Some(items) = normal.get_mut("items").and_then(Value::as_array_mut) {
+            items.sort_by_key(|item| item["metadata"]["uid"].to_string());
+        }
         without_dumps(&mut normal);
         normal
     }
@@ -126,6 +130,11 @@ impl Names {
 /// Go's dumps of values are cut out of messages, and causes are sorted: those of a definition come in
 /// the random order of Go's maps. A message that joins several of them says nothing more.
 fn without_dumps(answer: &mut Value) {
+    if let Some((before, faults)) = answer["message"].as_str().and_then(|text| text.split_once("errors:\n")) {
+        let mut faults: Vec<&str> = faults.lines().collect();
+        faults.sort_unstable();
+        answer["message"] = json!(format!("{before}{}", faults.join("; ")));
+    }
     let Some(causes) = answer.pointer_mut("/details/causes").and_then(Value::as_array_mut) else { return };
     for cause in causes.iter_mut() {
         let message = cause["message"].as_str().unwrap_or_default();

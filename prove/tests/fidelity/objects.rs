@@ -112,7 +112,6 @@ pub(crate) fn metadata_edits(kind: Kind) -> Vec<Value> {
         json!({"metadata": {"labels": null}}),
         json!({"metadata": {"annotations": {"note": "a"}}}),
         json!({"metadata": {"annotations": {"note": "b"}}}),
-        json!({"metadata": {"annotations": {"note": null}}}),
         json!({"metadata": {"finalizers": ["test.dev/hold"]}}),
         json!({"metadata": {"finalizers": ["test.dev/hold", "test.dev/more"]}}),
         json!({"metadata": {"finalizers": null}}),
@@ -121,10 +120,11 @@ pub(crate) fn metadata_edits(kind: Kind) -> Vec<Value> {
         json!({"metadata": {"ownerReferences": [other, owner]}}),
         json!({"metadata": {"ownerReferences": null}}),
     ];
-    // The API server stores this of a custom resource as it is applied, and drops it at the next
+    // The API server stores an empty map of a custom resource as it is written, and drops it at the next
     // write, which then makes a revision even if it changes nothing. The model drops it at once.
     if kind != Kind::AuthService {
         edits.push(json!({"metadata": {"annotations": {}}}));
+        edits.push(json!({"metadata": {"annotations": {"note": null}}}));
         edits.push(json!({"metadata": {"finalizers": []}}));
     }
     edits

@@ -106,9 +106,9 @@ pub(super) fn job(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause>)
     let Some(live) = live else { return };
     fixed("spec.completions", object, live, causes);
     fixed("spec.selector", object, live, causes);
-    if live["spec"]["suspend"] != true {
+    if !is_idle(live) {
         fixed("spec.template", object, live, causes);
-    } else if suspended_spec(object, live) != suspended_spec(live, live) {
+    } else if fixed_spec(object) != fixed_spec(live) {
         causes.push(Cause::invalid("spec.template.spec", &spec["template"]["spec"], super::IMMUTABLE));
     }
     for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
@@ -117,17 +117,24 @@ pub(super) fn job(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause>)
     }
 }
 
-/// The spec of a suspended Job's pods without what may change: resources, and, as long as the Job never
-/// was started, what concerns scheduling.
-fn suspended_spec(object: &Value, live: &Value) -> Value {
-    let mut spec = object["spec"]["template"]["spec"].clone();
+/// Whether a Job is suspended and has no pods, so that what they ask for may change.
+fn is_idle(job: &Value) -> bool {
+    let status = &job["status"];
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    let stopped =
+        conditions.any(|condition| condition["type"] == "Suspended" && condition["status"] == "True");
+    let active = status["active"].as_i64().unwrap_or(0);
+    job["spec"]["suspend"] == true && (status.get("startTime").is_none() || stopped) && active == 0
+}
+
+/// The spec of an idle Job's pods without resources and scheduling.
+fn fixed_spec(job: &Value) -> Value {
+    let mut spec = job["spec"]["template"]["spec"].clone();
     for container in spec["containers"].as_array_mut().into_iter().flatten() {
         container["resources"] = json!({});
     }
-    if live["status"].get("startTime").is_none() {
-        for field in ["nodeSelector", "tolerations", "schedulingGates"] {
-            spec[field] = Value::Null;
-        }
+    for field in ["nodeSelector", "tolerations", "schedulingGates"] {
+        spec[field] = Value::Null;
     }
     spec
 }
