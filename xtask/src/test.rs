@@ -287,6 +287,9 @@ fn prove(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
         Cluster::up(&ClusterOptions { name: "test-model".to_owned(), flavour: Flavour::ControlPlane })?;
     let mut surroundings = Surroundings::new(options);
     surroundings.add_cluster(&cluster)?;
+    if !options.full {
+        surroundings.set("TEST_SEED", "9000000");
+    }
     let binaries =
         test_binaries(&["--package", "authservice-prove", "--features", "live-tests", "--test", "fidelity"])?;
     let outcome = run_all(&binaries, &surroundings, |program| cluster.enter(program));
