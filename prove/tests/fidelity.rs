@@ -48,7 +48,7 @@ async fn the_model_answers_as_the_api_server_does() -> anyhow::Result<()> {
     make_storage_class(&client).await?;
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let full = std::env::var_os("TEST_FULL").is_some();
-    let count = number("TEST_SEQUENCES").unwrap_or(if full { 10_000 } else { 2_000 });
+    let count = number("TEST_SEQUENCES").unwrap_or(if full { 40_000 } else { 10_000 });
     let only = number("TEST_SEQUENCE");
     let first =
         only.or_else(|| number("TEST_SEED")).unwrap_or_else(|| u64::from(rand::random::<u16>()) * 1_000_000);

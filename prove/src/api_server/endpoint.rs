@@ -15,6 +15,7 @@ use tower::{BoxError, Service};
 
 use super::{
     Behind, Shared,
+    deletion::Deleted,
     kinds::Kind,
     reads,
     request::{Call, Verb},
@@ -22,7 +23,7 @@ use super::{
     status::Status,
     store::{Form, Key, Stored},
     watch,
-    writes::{Deleted, Target, Writes},
+    writes::{Target, Writes},
 };
 
 /// The API server as a service of HTTP requests.

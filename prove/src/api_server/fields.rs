@@ -52,6 +52,15 @@ impl Fields {
         }
     }
 
+    /// Whether something is in both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        (self.member && other.member)
+            || other
+                .below
+                .iter()
+                .any(|(element, fields)| self.below.get(element).is_some_and(|own| own.meets(fields)))
+    }
+
     /// Takes the members of `other` out, and leaves what is below them.
     pub(super) fn subtract(&mut self, other: &Self) {
         self.member &= !other.member;

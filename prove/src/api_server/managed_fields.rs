@@ -21,26 +21,28 @@ pub(super) struct Manager {
 }
 
 /// One entry.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Entry {
     manager: Manager,
     time: String,
     fields: Fields,
+    /// As it was read, as long as nothing of it changed.
+    read: Option<Value>,
 }
 
 /// All entries of an object.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Managers(Vec<Entry>);
 
 /// Updates beyond this many are merged into the oldest.
 const MAX_UPDATERS: usize = 10;
 
 impl Managers {
-    /// What an object's `managedFields` say.
-    pub(super) fn of(object: &Value) -> Self {
+    /// What `managedFields` say.
+    fn read(entries: Option<Value>) -> Self {
         let mut managers = Self::default();
-        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-        for entry in entries.into_iter().flatten() {
+        let Some(Value::Array(entries)) = entries else { return managers };
+        for entry in entries {
             let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
             let manager = Manager {
                 name: text("manager"),
@@ -48,13 +50,21 @@ impl Managers {
                 subresource: text("subresource"),
             };
             managers.put(manager, text("time"), Fields::parse(&entry["fieldsV1"]));
+            if let Some(last) = managers.0.last_mut() {
+                last.read = Some(entry);
+            }
         }
         managers
     }
 
+    /// What an object's `managedFields` say.
+    fn of(object: &Value) -> Self {
+        Self::read(object.pointer("/metadata/managedFields").cloned())
+    }
+
     fn put(&mut self, manager: Manager, time: String, fields: Fields) {
         self.0.retain(|entry| entry.manager != manager);
-        self.0.push(Entry { manager, time, fields });
+        self.0.push(Entry { manager, time, fields, read: None });
     }
 
     fn get(&self, manager: &Manager) -> Option<&Entry> {
@@ -68,44 +78,22 @@ impl Managers {
     /// `managedFields`, in the order the API server writes them.
     fn encode(mut self, kind: Kind) -> Option<Value> {
         self.0.sort_by(|one, other| {
-            let key = |entry: &Entry| {
-                (
-                    !entry.manager.applies,
-                    entry.time.clone(),
-                    entry.manager.name.clone(),
-                    entry.manager.subresource.clone(),
-                )
-            };
-            key(one).cmp(&key(other))
+            let applies = other.manager.applies.cmp(&one.manager.applies);
+            let named = |entry: &Entry| (entry.manager.name.clone(), entry.manager.subresource.clone());
+            applies.then_with(|| one.time.cmp(&other.time)).then_with(|| named(one).cmp(&named(other)))
         });
-        let entries: Vec<Value> = self
-            .0
-            .iter()
-            .map(|entry| {
-                let mut written = json!({
-                    "manager": entry.manager.name,
-                    "operation": if entry.manager.applies { "Apply" } else { "Update" },
-                    "apiVersion": kind.api_version(),
-                    "fieldsType": "FieldsV1",
-                    "fieldsV1": entry.fields.encode(),
-                });
-                if !entry.time.is_empty() {
-                    written["time"] = json!(entry.time);
-                }
-                if !entry.manager.subresource.is_empty() {
-                    written["subresource"] = json!(entry.manager.subresource);
-                }
-                written
-            })
-            .collect();
+        let entries: Vec<Value> = self.0.into_iter().map(|entry| entry.encode(kind)).collect();
         (!entries.is_empty()).then_some(Value::Array(entries))
     }
 
     /// Takes from all others what was written or removed.
     fn dispossess(&mut self, written: &Fields, removed: &Fields, except: Option<&Manager>) {
         for entry in self.0.iter_mut().filter(|entry| Some(&entry.manager) != except) {
-            entry.fields.subtract(written);
-            entry.fields.subtract(removed);
+            if entry.fields.meets(written) || entry.fields.meets(removed) {
+                entry.fields.subtract(written);
+                entry.fields.subtract(removed);
+                entry.read = None;
+            }
         }
         self.0.retain(|entry| !entry.fields.is_empty());
     }
@@ -130,6 +118,28 @@ impl Managers {
         let time = oldest.last().map(|entry| entry.time.clone()).unwrap_or_default();
         self.0.retain(|entry| !oldest.iter().any(|old| old.manager == entry.manager));
         self.put(bucket, time, fields);
+    }
+}
+
+impl Entry {
+    fn encode(self, kind: Kind) -> Value {
+        if let Some(read) = self.read.filter(|read| read["apiVersion"] == kind.api_version()) {
+            return read;
+        }
+        let mut written = json!({
+            "manager": self.manager.name,
+            "operation": if self.manager.applies { "Apply" } else { "Update" },
+            "apiVersion": kind.api_version(),
+            "fieldsType": "FieldsV1",
+            "fieldsV1": self.fields.encode(),
+        });
+        if !self.time.is_empty() {
+            written["time"] = json!(self.time);
+        }
+        if !self.manager.subresource.is_empty() {
+            written["subresource"] = json!(self.manager.subresource);
+        }
+        written
     }
 }
 
@@ -177,27 +187,21 @@ static NEVER_OWNED: LazyLock<Fields> = LazyLock::new(|| {
 /// `live` is the object before it, and before a creation what Go writes for an empty one.
 pub(super) fn update(kind: Kind, live: &Value, new: &mut Value, manager: &Manager, now: &str) {
     let creates = live.pointer("/metadata/uid").is_none();
-    let given = new.pointer("/metadata/managedFields");
-    let mut managers = if manager.subresource.is_empty() {
-        let reset = given.and_then(Value::as_array).is_some_and(|entries| {
-            entries.is_empty()
-                || matches!(&entries[..], [only] if only.as_object().is_some_and(serde_json::Map::is_empty))
-        });
+    let given = strip(new);
+    let list = given.as_ref().and_then(Value::as_array).map(Vec::as_slice);
+    let reset = match list {
         // Custom resources cannot tell an empty list from none.
-        let reset = reset
-            && !(kind == Kind::AuthService && given.and_then(Value::as_array).is_some_and(Vec::is_empty));
-        let given = Managers::of(new);
-        if reset {
-            Managers::default()
-        } else if given.is_empty() {
-            Managers::of(live)
-        } else {
-            given
-        }
-    } else {
-        Managers::of(live)
+        Some([]) => kind != Kind::AuthService,
+        Some([only]) => only.as_object().is_some_and(Object::is_empty),
+        _ => false,
     };
-    strip(new);
+    let mut managers = match (manager.subresource.as_str(), reset) {
+        ("", true) => Managers::default(),
+        ("", false) => Some(Managers::read(given))
+            .filter(|given| !given.is_empty())
+            .unwrap_or_else(|| Managers::of(live)),
+        _ => Managers::of(live),
+    };
     if managers.is_empty() && !creates {
         return;
     }
@@ -242,8 +246,8 @@ pub(super) fn apply(
     now: &str,
 ) -> Result<Value, Status> {
     let shape = schema::of(kind);
-    let mut managers = Managers::of(live);
-    let live = stripped(live);
+    let mut live = live.clone();
+    let mut managers = Managers::read(strip(&mut live));
     if managers.is_empty() {
         let unknown =
             Manager { name: "before-first-apply".to_owned(), applies: false, subresource: String::new() };
@@ -334,16 +338,9 @@ fn prune(shape: &Shape, merged: Value, last: &Fields, managers: &Managers) -> Va
     without(shape, &merged, &gone.intersection(&last))
 }
 
-fn stripped(object: &Value) -> Value {
-    let mut object = object.clone();
-    strip(&mut object);
-    object
-}
-
-fn strip(object: &mut Value) {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
+/// Takes the entries off an object.
+fn strip(object: &mut Value) -> Option<Value> {
+    object.get_mut("metadata")?.as_object_mut()?.remove("managedFields")
 }
 
 fn attach(object: &mut Value, entries: Option<Value>) {
@@ -367,9 +364,12 @@ pub(super) fn scaled(kind: Kind, live: &Value, new: &mut Value, manager: &Manage
         owners = if none { Vec::new() } else { vec![manager.clone()] };
     }
     for entry in managers.0.iter_mut().filter(|entry| owns(entry)) {
-        match owners.iter().position(|owner| *owner == entry.manager && owner.applies) {
-            Some(kept) => drop(owners.remove(kept)),
-            None => entry.fields.subtract(&path),
+        let kept = owners.iter().position(|owner| *owner == entry.manager && owner.applies);
+        if let Some(kept) = kept {
+            owners.remove(kept);
+        } else {
+            entry.fields.subtract(&path);
+            entry.read = None;
         }
     }
     managers.0.retain(|entry| !entry.fields.is_empty());
@@ -377,6 +377,7 @@ pub(super) fn scaled(kind: Kind, live: &Value, new: &mut Value, manager: &Manage
         manager,
         time: String::new(),
         fields: path.clone(),
+        read: None,
     }));
     strip(new);
     attach(new, managers.encode(kind));
@@ -393,21 +394,25 @@ pub(super) fn differ(one: &Value, other: &Value) -> bool {
         let mut rest_of = one.iter().filter(|(field, _)| *field != except);
         rest(one) == rest(other) && rest_of.all(|(field, value)| other.get(field) == Some(value))
     };
-    let metadata =
-        |object: &Object| object.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
-    let (own, others) = (metadata(one), metadata(other));
-    if !same_but(one, other, "metadata") || !same_but(&own, &others, "managedFields") {
+    let none = Object::new();
+    let (own, others) = (metadata_of(one, &none), metadata_of(other, &none));
+    if !same_but(one, other, "metadata") || !same_but(own, others, "managedFields") {
         return true;
     }
-    let entries = |metadata: &Object| {
-        metadata.get("managedFields").and_then(Value::as_array).cloned().unwrap_or_default()
-    };
-    let (own, others) = (entries(&own), entries(&others));
+    let (own, others) = (entries_of(own), entries_of(others));
     let same = |(one, other): (&Value, &Value)| match (one.as_object(), other.as_object()) {
         (Some(one), Some(other)) => same_but(one, other, "time"),
         _ => one == other,
     };
-    own.len() != others.len() || !own.iter().zip(&others).all(same)
+    own.len() != others.len() || !own.iter().zip(others).all(same)
 }
 
 type Object = serde_json::Map<String, Value>;
+
+fn metadata_of<'a>(object: &'a Object, none: &'a Object) -> &'a Object {
+    object.get("metadata").and_then(Value::as_object).unwrap_or(none)
+}
+
+fn entries_of(metadata: &Object) -> &[Value] {
+    metadata.get("managedFields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}

@@ -3,6 +3,7 @@
 
 mod admission;
 mod defaults;
+mod deletion;
 mod endpoint;
 mod fields;
 mod kinds;
@@ -30,15 +31,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use self::{
+    deletion::Deletion,
+    store::Store,
+    writes::{Target, Writes},
+};
 pub use self::{
     endpoint::Endpoint,
     kinds::Kind,
     status::Status,
     store::{Caller, Change, Event, Snapshot},
-};
-use self::{
-    store::Store,
-    writes::{Deletion, Target, Writes},
 };
 
 /// Request extension: this read (GET, LIST, start of a WATCH) is answered as of so many revisions ago,

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use http::{Method, header};
 use serde_json::Value;
 
-use super::{kinds::Kind, patch::Patch, selector::Selector, status::Status, writes::Deletion};
+use super::{deletion::Deletion, kinds::Kind, patch::Patch, selector::Selector, status::Status};
 
 /// A request.
 #[derive(Debug)]

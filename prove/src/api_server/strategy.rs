@@ -91,6 +91,9 @@ pub(super) fn for_update(kind: Kind, subresource: &str, live: &Value, new: &mut 
 
 fn keep(live: &Value, new: &mut Value, field: &str) {
     let Some(new) = new.as_object_mut() else { return };
+    if live.get(field) == new.get(field) {
+        return;
+    }
     match live.get(field) {
         Some(value) => new.insert(field.to_owned(), value.clone()),
         None => new.remove(field),

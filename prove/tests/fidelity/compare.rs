@@ -130,10 +130,10 @@ impl Names {
 /// Go's dumps of values are cut out of messages, and causes are sorted: those of a definition come in
 /// the random order of Go's maps. A message that joins several of them says nothing more.
 fn without_dumps(answer: &mut Value) {
-    if let Some((before, faults)) = answer["message"].as_str().and_then(|text| text.split_once("errors:\n")) {
-        let mut faults: Vec<&str> = faults.lines().collect();
-        faults.sort_unstable();
-        answer["message"] = json!(format!("{before}{}", faults.join("; ")));
+    // Of several faults of an apply Go finds one or more, in the order of its maps.
+    const UNREADABLE: &str = "failed to create typed patch object";
+    if let Some(text) = answer["message"].as_str().filter(|text| text.starts_with(UNREADABLE)) {
+        answer["message"] = json!(text.split("): ").next());
     }
     let Some(causes) = answer.pointer_mut("/details/causes").and_then(Value::as_array_mut) else { return };
     for cause in causes.iter_mut() {

@@ -320,6 +320,10 @@ impl Writer {
             object["metadata"]["name"] = json!(self.name);
             let edit = self.edit();
             json_patch::merge(&mut object, &edit);
+            // See `objects::metadata_edits` of empty maps.
+            if let Some(metadata) = object["metadata"].as_object_mut() {
+                metadata.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
+            }
         }
         if self.chance(30) {
             self.guard(&mut object);
