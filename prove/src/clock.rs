@@ -40,9 +40,9 @@ impl Clock {
         shown.unwrap_or(Timestamp::MAX)
     }
 
-    /// Puts it forward, or back.
+    /// Puts it this far before the right time, or behind.
     pub fn jump(&self, seconds: i64) {
-        self.skew_seconds.fetch_add(seconds, Ordering::Relaxed);
+        self.skew_seconds.store(seconds, Ordering::Relaxed);
     }
 
     /// Time since it started, whatever jumps there were.

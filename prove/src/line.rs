@@ -51,7 +51,7 @@ pub enum Fault {
     Stale(u64),
     /// A second process starts that believes to lead, too.
     SecondLeader,
-    /// The process's clock jumps by so many seconds.
+    /// The process's clock jumps to so many seconds before the right time.
     ClockJump(i64),
 }
 

@@ -101,6 +101,16 @@ impl Process {
         self.task.abort();
     }
 
+    /// Ends it in a while.
+    pub fn end_after(&self, duration: Duration) {
+        let (line, task) = (self.line.clone(), self.task.abort_handle());
+        tokio::spawn(async move {
+            tokio::time::sleep(duration).await;
+            line.cut();
+            task.abort();
+        });
+    }
+
     /// Whether it has ended by itself.
     #[must_use]
     pub fn has_ended(&self) -> bool {

@@ -65,6 +65,8 @@ pub struct World {
     pub process: Process,
     /// Secrets that people deleted, by name.
     pub removed: std::collections::BTreeMap<String, Value>,
+    /// How long a process leads beside the present one; until it is ended, where this is absent.
+    pub beside_for: Option<Duration>,
     /// Processes beside it, and former ones.
     others: Vec<Process>,
     seed: u64,
@@ -101,6 +103,7 @@ impl World {
             clock,
             images,
             process,
+            beside_for: None,
             removed: std::collections::BTreeMap::new(),
             others: Vec::new(),
             seed,
@@ -172,6 +175,9 @@ impl World {
     /// Starts a process that believes to lead, beside the present one.
     pub fn add_process(&mut self) {
         let next = self.next_process();
+        if let Some(duration) = self.beside_for {
+            next.end_after(duration);
+        }
         self.others.push(next);
     }
 

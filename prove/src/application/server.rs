@@ -85,6 +85,15 @@ pub struct Token {
     pub expires: Timestamp,
 }
 
+impl Token {
+    /// Whether every pod that takes the one takes the other as long as it lasts.
+    #[must_use]
+    pub fn is_alike(&self, other: &Self) -> bool {
+        (&self.key_id, &self.key, &self.issuer, &self.audience)
+            == (&other.key_id, &other.key, &other.issuer, &other.audience)
+    }
+}
+
 impl Server {
     /// One of its variables; empty where there is none.
     #[must_use]

@@ -13,7 +13,9 @@ use serde_json::Value;
 use crate::{
     api_server::{Change, Event, Kind},
     application::{Application, database::Database},
-    objects::{condition_holds, data, items, label, name, namespace, number, text},
+    objects::{
+        condition_holds, data, is_deleting, is_owned_by, items, label, name, namespace, number, text, uid,
+    },
 };
 
 /// Roles of Secrets whose entries are written once.
@@ -43,8 +45,11 @@ struct Ledger {
     entries: BTreeMap<(String, String), Vec<u8>>,
     /// Secrets that were deleted since, by name.
     deleted: BTreeSet<String>,
+    /// Resources whose volume went, and with it what accounts and passwords in lost Secrets opened.
+    emptied: BTreeSet<String>,
     services: BTreeMap<String, Arc<Value>>,
-    deployments: BTreeMap<String, VecDeque<Arc<Value>>>,
+    /// The last versions, by name; `None` stands for its deletion.
+    deployments: BTreeMap<String, VecDeque<Option<Arc<Value>>>>,
     offences: Vec<String>,
 }
 
@@ -54,7 +59,7 @@ impl Ledger {
             "Secret" => self.remember(object),
             "AuthService" => drop(self.services.insert(name(object).to_owned(), Arc::clone(object))),
             "Deployment" => {
-                self.deployments.entry(name(object).to_owned()).or_default().push_back(Arc::clone(object));
+                self.deployment_is(name(object), Some(Arc::clone(object)));
             }
             _ => {}
         }
@@ -70,6 +75,9 @@ impl Ledger {
                 }
                 self.remember(&event.object);
             }
+            (Kind::PersistentVolumeClaim, _) if is_deleting(&event.object) => {
+                self.emptied.insert(label(&event.object, labels::OWNER).to_owned());
+            }
             (Kind::AuthService, Change::Deleted) => drop(self.services.remove(name(&event.object))),
             (Kind::AuthService, _) => {
                 if by_operator {
@@ -77,15 +85,17 @@ impl Ledger {
                 }
                 self.know(&event.object);
             }
-            (Kind::Deployment, Change::Deleted) => drop(self.deployments.remove(name(&event.object))),
-            (Kind::Deployment, _) => {
-                self.know(&event.object);
-                let versions = self.deployments.entry(name(&event.object).to_owned()).or_default();
-                while versions.len() > VERSIONS_BEHIND {
-                    versions.pop_front();
-                }
-            }
+            (Kind::Deployment, Change::Deleted) => self.deployment_is(name(&event.object), None),
+            (Kind::Deployment, _) => self.know(&event.object),
             _ => {}
+        }
+    }
+
+    fn deployment_is(&mut self, name: &str, version: Option<Arc<Value>>) {
+        let versions = self.deployments.entry(name.to_owned()).or_default();
+        versions.push_back(version);
+        while versions.len() > VERSIONS_BEHIND {
+            versions.pop_front();
         }
     }
 
@@ -97,9 +107,13 @@ impl Ledger {
 
     /// What nobody depends on any more may be another one next time.
     fn secret_deleted(&mut self, secret: &Value) {
-        let owner = label(secret, labels::OWNER);
+        let service = self.services.get(label(secret, labels::OWNER));
+        let of_former = |service: &Arc<Value>| {
+            let owners = items(secret, "/metadata/ownerReferences");
+            !owners.is_empty() && !is_owned_by(secret, uid(service))
+        };
         self.deleted.insert(name(secret).to_owned());
-        if !self.services.contains_key(owner) || name(secret).ends_with("-administration") {
+        if service.is_none_or(of_former) || name(secret).ends_with("-administration") {
             self.entries.retain(|(of, _), _| of != name(secret));
         }
     }
@@ -115,7 +129,8 @@ impl Ledger {
         });
         // Before the first report nothing depends on what was lost.
         let begun = service.is_some_and(|service| service["status"].is_object());
-        if self.deleted.contains(secret_name) && (asked || !begun) {
+        let emptied = self.emptied.contains(label(secret, labels::OWNER)) && !secret_name.ends_with("-keys");
+        if self.deleted.contains(secret_name) && (asked || !begun || emptied) {
             return;
         }
         for (entry, value) in data(secret).into_iter().filter(|(_, value)| !value.is_empty()) {
@@ -152,14 +167,13 @@ impl Ledger {
             return;
         }
         let versions = self.deployments.get(name(service)).into_iter().flatten();
-        let faults: Vec<String> = versions
-            .filter_map(|deployment| fault_of(service, deployment, &self.default_image).err())
-            .collect();
-        let known = self.deployments.get(name(service)).map_or(0, VecDeque::len);
-        if known == 0 {
-            say("there is no Deployment".to_owned());
-        } else if faults.len() == known {
-            say(faults.last().cloned().unwrap_or_default());
+        let mut faults = versions.map(|version| match version {
+            Some(deployment) => fault_of(service, deployment, &self.default_image).err(),
+            None => Some("there is no Deployment".to_owned()),
+        });
+        let newest = faults.next_back().unwrap_or_else(|| Some("there is no Deployment".to_owned()));
+        if let Some(fault) = newest.filter(|_| faults.all(|fault| fault.is_some())) {
+            say(fault);
         }
     }
 }

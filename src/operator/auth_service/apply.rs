@@ -128,7 +128,8 @@ impl Writer<'_> {
             self.object(administration_service, observed.administration_service.as_ref()).await;
         let database_service = self.object(database_service, observed.database_service.as_ref()).await;
         // A first volume without accounts would make them count as lost.
-        let may_start = root_password.is_ok() && (accounts.is_ok() || observed.database.is_some());
+        let is_first = observed.database.is_none() && observed.volume.is_none();
+        let may_start = root_password.is_ok() && (accounts.is_ok() || !is_first);
         let database = self.object(database.filter(|_| may_start), observed.database.as_ref()).await;
         let volume = self.grow(volume, observed.volume.as_ref()).await;
         let migration = migration.filter(|_| stored && root_password.is_ok() && admin.is_ok());

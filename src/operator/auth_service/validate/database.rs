@@ -49,9 +49,10 @@ pub(super) fn decide(
         refusals.push(Refusal::name_taken("PersistentVolumeClaim", &volume.name_any(), "exists already"));
     }
     let template = set.ours().and_then(claim_template);
-    // An existing pod goes on with the Secret it mounts; a new one waits until it is there and ours, and
-    // so are the accounts: once there is a volume, accounts that are missing count as lost.
-    let mountable = set.ours().is_some() || (root_password.is_some() && accounts.entries.is_some());
+    // An existing pod goes on with the Secret it mounts; a new one waits until it is there and ours. A
+    // first volume waits for the accounts, too: with one there, missing accounts count as lost.
+    let accounted = accounts.entries.is_some() || inputs.own_volume();
+    let mountable = set.ours().is_some() || (root_password.is_some() && accounted);
     let server = (set.free() && mountable && volume_is_ours).then(|| DatabaseServer {
         image: spec.image.unwrap_or_else(|| inputs.images.database.clone()),
         resources: spec.resources.unwrap_or_else(|| requests("100m", "512Mi")),
