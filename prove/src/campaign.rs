@@ -367,15 +367,11 @@ fn foresee(world: &mut World, step: &Step, record: &mut Record) {
             let issuer = spec.pointer("/token/issuer").and_then(Value::as_str);
             let issuer =
                 issuer.map_or_else(|| format!("http://{SERVICE}.{NAMESPACE}.svc:5000"), str::to_owned);
-            let audience = spec.pointer("/token/audience").and_then(Value::as_str);
+            let audience = spec.pointer("/token/audience").and_then(Value::as_str).map(str::to_owned);
             if !has_keys {
                 give_up_keys(world);
             }
-            world
-                .application
-                .lock()
-                .clients
-                .give_up(|token| token.issuer != issuer || token.audience.as_deref() != audience);
+            world.application.lock().clients.give_up_other_names(issuer, audience);
         }
         Step::Delete if deletes => {
             record.data_end = true;

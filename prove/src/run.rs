@@ -10,7 +10,7 @@ use crate::{
     campaign::{Given, comparable, forgiving, newly_made},
     line::{Call, Fault, Plan},
     normal_form::{State, differences},
-    objects::condition_holds,
+    objects::{condition_holds, number},
     oracles::{judge, judge_accounts, judge_data, missing_users},
     scenarios::Scenario,
     steps::{CALM, LONGEST, act_all},
@@ -89,6 +89,9 @@ pub async fn reference(scenario: &Scenario, moment: &Moment, seed: u64) -> anyho
         "undisturbed: it is not ready: {:?}",
         world.service().map(|service| service["status"].to_string())
     );
+    let served = world.service().is_some_and(|service| number(&service, "/status/readyReplicas") > Some(0));
+    let tokens = world.application.lock().clients.tokens().len();
+    anyhow::ensure!(!served || tokens > 0, "undisturbed: nobody got a token");
     let all = world.processes().flat_map(|process| process.line.calls()).collect::<Vec<_>>();
     Ok(Reference { state, calls, events, statements, writes: writes(&all) })
 }

@@ -206,7 +206,7 @@ fn main() -> ExitCode {
         Task::Generate { check } => generate::run(check).map(|()| ExitCode::SUCCESS),
         Task::Test { full, only } => test::run(&test::Options { full, only }).map(|()| ExitCode::SUCCESS),
         Task::Prove { seed, minutes, bugs } => {
-            prove::run(&prove::Options { seed, minutes, campaigns: true, bugs }).map(|()| ExitCode::SUCCESS)
+            prove::run(&prove::Options { seed, minutes, bugs }).map(|()| ExitCode::SUCCESS)
         }
         Task::Database { galera: true, .. } => run_galera(),
         Task::Database { mariadb, .. } => run_database(if mariadb { Engine::Mariadb } else { Engine::Mysql }),

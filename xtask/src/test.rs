@@ -270,9 +270,8 @@ fn in_rootfs(rootfs: Rootfs, program: &str) -> anyhow::Result<String> {
 fn prove(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
     let minutes = if options.full { 30 } else { 2 };
     // The same search each time: what it finds is a change, and not luck.
-    let search = || prove::run(&prove::Options { seed: Some(1), minutes, campaigns: false, bugs: None });
-    let bugs =
-        || prove::run(&prove::Options { seed: None, minutes, campaigns: false, bugs: Some(String::new()) });
+    let search = || prove::run(&prove::Options { seed: Some(1), minutes, bugs: None });
+    let bugs = || prove::run(&prove::Options { seed: None, minutes, bugs: Some(String::new()) });
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, outcome) in [("no fault breaks a promise", search()), ("deliberate bugs are found", bugs())] {
         match outcome {
@@ -287,9 +286,6 @@ fn prove(options: &Options) -> anyhow::Result<(usize, Vec<String>)> {
         Cluster::up(&ClusterOptions { name: "test-model".to_owned(), flavour: Flavour::ControlPlane })?;
     let mut surroundings = Surroundings::new(options);
     surroundings.add_cluster(&cluster)?;
-    if !options.full {
-        surroundings.set("TEST_SEED", "9000000");
-    }
     let binaries =
         test_binaries(&["--package", "authservice-prove", "--features", "live-tests", "--test", "fidelity"])?;
     let outcome = run_all(&binaries, &surroundings, |program| cluster.enter(program));

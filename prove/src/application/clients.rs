@@ -8,8 +8,10 @@ use super::{Application, Process, server::Token};
 #[derive(Clone, Debug, Default)]
 pub struct Clients {
     tokens: Vec<Token>,
-    given_up: Vec<Token>,
+    /// Keys whose tokens may be refused.
     ended_keys: Vec<String>,
+    /// Issuer and audience of the tokens that are taken; any, where this is absent.
+    names: Option<(String, Option<String>)>,
     /// What went wrong for them.
     pub complaints: Vec<String>,
 }
@@ -22,21 +24,24 @@ impl Clients {
         }
     }
 
-    /// Tokens that may be refused from now on: whoever holds them was told so. Pods that still issue such
-    /// tokens are not asked any more.
-    pub fn give_up(&mut self, given_up: impl Fn(&Token) -> bool) {
-        self.given_up.extend(self.tokens.extract_if(.., |token| given_up(token)));
+    /// Tokens of these keys may be refused from now on: whoever holds them was told so. Pods that still
+    /// sign with them are not asked any more.
+    pub fn give_up_keys(&mut self, keys: Vec<String>) {
+        self.ended_keys.extend(keys);
+        self.tokens.retain(|token| !self.ended_keys.contains(&token.key_id));
     }
 
-    /// Tokens of these keys may be refused from now on.
-    pub fn give_up_keys(&mut self, keys: Vec<String>) {
-        self.give_up(|token| keys.contains(&token.key_id));
-        self.ended_keys.extend(keys);
+    /// So may those of another issuer or for another audience.
+    pub fn give_up_other_names(&mut self, issuer: String, audience: Option<String>) {
+        self.tokens.retain(|token| token.issuer == issuer && token.audience == audience);
+        self.names = Some((issuer, audience));
     }
 
     fn given_up(&self, token: &Token) -> bool {
-        self.ended_keys.contains(&token.key_id)
-            || self.given_up.iter().any(|given_up| given_up.is_alike(token))
+        let other_names = |(issuer, audience): &(String, Option<String>)| {
+            token.issuer != *issuer || token.audience != *audience
+        };
+        self.ended_keys.contains(&token.key_id) || self.names.as_ref().is_some_and(other_names)
     }
 
     /// The tokens held.
@@ -50,16 +55,17 @@ impl Application {
     /// Logs in at each of these pods, and shows every token to each of them.
     pub fn use_service(&mut self, ready: &[(String, String)], now: Timestamp) {
         let Self { processes, clients, .. } = self;
-        let servers = ready.iter().filter_map(|(pod, uid)| match processes.get(uid) {
-            Some(Process::Server(server)) => Some((pod, server, server.sign(now))),
-            _ => None,
-        });
-        let servers: Vec<_> = servers
-            .filter(|(.., token)| token.as_ref().is_none_or(|token| !clients.given_up(token)))
+        let servers: Vec<_> = ready
+            .iter()
+            .filter_map(|(pod, uid)| match processes.get(uid) {
+                Some(Process::Server(server)) => Some((pod, server, server.sign(now)?)),
+                _ => None,
+            })
+            .filter(|(.., token)| !clients.given_up(token))
             .collect();
         for (_, server, token) in &servers {
-            if let Some(token) = token.clone().filter(|_| matches!(server.seen, Some(Ok(_)))) {
-                clients.keep(token);
+            if matches!(server.seen, Some(Ok(_))) {
+                clients.keep(token.clone());
             }
         }
         clients.tokens.retain(|token| token.expires > now);

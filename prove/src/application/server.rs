@@ -1,6 +1,6 @@
 //! One process of the auth server: the keys it has loaded, the tokens it signs and takes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use authservice::contract::{
     Algorithm, DatabaseFault, DatabaseStatus, ServerStatus,
@@ -106,14 +106,14 @@ impl Server {
     pub fn sign(&self, now: Timestamp) -> Option<Token> {
         use authservice::contract::env;
         let (key_id, key) = self.ring.signer(now)?;
-        let ttl: i64 = self.variable(env::TOKEN_TTL).trim_end_matches('s').parse().ok()?;
+        let ttl: kube::core::Duration = self.variable(env::TOKEN_TTL).parse().ok()?;
         let audience = self.variables.get(env::TOKEN_AUDIENCE).cloned();
         Some(Token {
             key_id: key_id.clone(),
             key: key.key.clone(),
             issuer: self.variable(env::TOKEN_ISSUER).to_owned(),
             audience,
-            expires: now.checked_add(SignedDuration::from_secs(ttl)).ok()?,
+            expires: now.checked_add(Duration::from(ttl)).ok()?,
         })
     }
 

@@ -47,6 +47,8 @@ struct Ledger {
     deleted: BTreeSet<String>,
     /// Resources whose volume went, and with it what accounts and passwords in lost Secrets opened.
     emptied: BTreeSet<String>,
+    /// Secrets that were asked for anew: who reads late answers a request that was withdrawn.
+    asked: BTreeSet<String>,
     services: BTreeMap<String, Arc<Value>>,
     /// The last versions, by name; `None` stands for its deletion.
     deployments: BTreeMap<String, VecDeque<Option<Arc<Value>>>>,
@@ -57,7 +59,11 @@ impl Ledger {
     fn know(&mut self, object: &Arc<Value>) {
         match text(object, "/kind") {
             "Secret" => self.remember(object),
-            "AuthService" => drop(self.services.insert(name(object).to_owned(), Arc::clone(object))),
+            "AuthService" => {
+                let asked = object["metadata"]["annotations"][labels::REGENERATE].as_str();
+                self.asked.extend(asked.map(str::to_owned));
+                self.services.insert(name(object).to_owned(), Arc::clone(object));
+            }
             "Deployment" => {
                 self.deployment_is(name(object), Some(Arc::clone(object)));
             }
@@ -72,6 +78,7 @@ impl Ledger {
             (Kind::Secret, _) => {
                 if by_operator {
                     self.judge_secret(&event.object);
+                    self.asked.remove(name(&event.object));
                 }
                 self.remember(&event.object);
             }
@@ -124,9 +131,7 @@ impl Ledger {
             return;
         }
         let service = self.services.get(label(secret, labels::OWNER));
-        let asked = service.is_some_and(|service| {
-            service["metadata"]["annotations"][labels::REGENERATE].as_str() == Some(secret_name)
-        });
+        let asked = self.asked.contains(secret_name);
         // Before the first report nothing depends on what was lost.
         let begun = service.is_some_and(|service| service["status"].is_object());
         let emptied = self.emptied.contains(label(secret, labels::OWNER)) && !secret_name.ends_with("-keys");
@@ -195,7 +200,7 @@ fn fault_of(service: &Value, deployment: &Value, default_image: &str) -> Result<
     if number(deployment, "/status/observedGeneration") != number(deployment, "/metadata/generation") {
         return Err("its Deployment was not looked at since it changed".to_owned());
     }
-    if counted("readyReplicas") != wanted || counted("updatedReplicas") != wanted {
+    if counted("readyReplicas") < wanted || counted("updatedReplicas") < wanted {
         return Err("its pods are not all ready".to_owned());
     }
     Ok(())

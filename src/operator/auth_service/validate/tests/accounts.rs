@@ -162,6 +162,17 @@ fn accounts_are_lost_when_only_the_volume_is_left() {
 }
 
 #[test]
+fn a_database_that_is_gone_comes_back_to_its_volume_although_the_accounts_are_lost() {
+    let mut world = World::new(json!({}));
+    world.up();
+    (world.observed.accounts, world.observed.database) = (None, None);
+    let lost = world.decide();
+    assert!(lost.plan.accounts.is_none() && lost.plan.managed.unwrap().server.is_some());
+    world.observed.volume = None;
+    assert!(world.decide().plan.managed.unwrap().server.is_none(), "a first volume waits for accounts");
+}
+
+#[test]
 fn accounts_are_lost_when_only_status_or_only_the_deployment_tells_of_them() {
     let up = || {
         let mut world = credentials();
