@@ -1,7 +1,7 @@
 //! Campaigns: random lives of a resource, of changes, edits, faults and restarts. However it went, once
 //! all is well again the end is that of a resource newly made with the last spec.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use authservice::operator::labels;
 use proptest::{
@@ -16,7 +16,7 @@ use crate::{
     application::{database::StatementFault, server::Ring},
     line::{EventFault, Fault, Plan},
     normal_form::{State, differences},
-    objects::{condition_holds, data, items, text},
+    objects::{condition_holds, data, items, number, text},
     oracles::{judge, judge_data, missing_users},
     run::simulated,
     scenarios::{EXTERNAL_FIELDS, FIELDS, secrets},
@@ -243,7 +243,6 @@ pub fn walk(beginnings: &Beginnings, seed: u64) -> Result<Walked, Box<Failure>> 
         let Walked { lives, acts } = walked.get();
         walked.set(Walked { lives: lives + 1, acts: acts + life.len() });
         let case = Case { beginning, seed, life };
-        tracing::debug!("{}", serde_json::to_string(&case).unwrap());
         live(beginnings, &case).map_err(|error| {
             tracing::warn!(acts = case.life.len(), "a life fails: {error:#}");
             TestCaseError::fail(format!("{error:#}"))
@@ -354,7 +353,9 @@ async fn perform(world: &mut World, act: &Act, record: &mut Record) -> anyhow::R
 /// Tokens and data that end by what somebody does, and not by the operator.
 fn foresee(world: &mut World, step: &Step, record: &mut Record) {
     let service = world.service();
-    let deletes = service.as_ref().is_some_and(|service| text(service, "/spec/deletionPolicy") == "Delete");
+    let deletes = service.as_ref().is_some_and(|service| text(service, "/spec/deletionPolicy") == "Delete")
+        || deletes_still(world);
+    let begun = service.as_ref().is_some_and(|service| !text(service, "/status/token/keyId").is_empty());
     let has_keys = world.api.get(Kind::Secret, NAMESPACE, KEYS).is_some();
     let asked_for = |secret: &str| {
         service
@@ -381,9 +382,26 @@ fn foresee(world: &mut World, step: &Step, record: &mut Record) {
         }
         Step::Remove(Child::StatefulSet, _) if deletes => record.data_end = true,
         Step::Annotate(_, Some(name)) if name == KEYS && !has_keys => give_up_keys(world),
-        Step::Remove(Child::Secret, name) if name == KEYS && asked_for(name) => give_up_keys(world),
+        // Before the first report nobody can tell that there were keys.
+        Step::Remove(Child::Secret, name) if name == KEYS && (asked_for(name) || !begun) => {
+            give_up_keys(world);
+        }
         _ => {}
     }
+}
+
+/// Whether children still are as `deletionPolicy: Delete` has them: a change of the policy counts once it
+/// was observed.
+fn deletes_still(world: &World) -> bool {
+    let owned = |name: &&str| {
+        let secret = world.api.get(Kind::Secret, NAMESPACE, name);
+        secret.is_some_and(|secret| !items(&secret, "/metadata/ownerReferences").is_empty())
+    };
+    let database = world.api.get(Kind::StatefulSet, NAMESPACE, "gate-mysql");
+    [KEYS, "gate-database", "gate-mysql-root"].iter().any(owned)
+        || database.is_some_and(|database| {
+            text(&database, "/spec/persistentVolumeClaimRetentionPolicy/whenDeleted") == "Delete"
+        })
 }
 
 /// Whoever ends the present keys, or those that were deleted, tells those who hold tokens.
@@ -414,6 +432,14 @@ async fn conclude(world: &mut World, record: &mut Record) -> anyhow::Result<()> 
     }
     world.act(&Step::Spec(json!({"suspend": null}))).await?;
     world.act(&Step::Settle).await?;
+    let is_ready = |service: &Arc<Value>| {
+        condition_holds(service, "Ready")
+            && number(service, "/status/observedGeneration") == number(service, "/metadata/generation")
+    };
+    if !world.service().as_ref().is_some_and(is_ready) {
+        // Longer than the longest backoff.
+        world.calm_down(CALM * 6, LONGEST).await;
+    }
     if let Some(service) = world.service().filter(|service| condition_holds(service, "SecretUnusable")) {
         world.act(&Step::Spec(usable_references(&service))).await?;
         world.act(&Step::Settle).await?;
@@ -472,7 +498,7 @@ impl Given {
     /// That of a world.
     #[must_use]
     pub fn of(world: &World) -> Self {
-        let theirs = |secret: &&std::sync::Arc<Value>| secret["metadata"].get("labels").is_none();
+        let theirs = |secret: &&Arc<Value>| secret["metadata"].get("labels").is_none();
         Self {
             service: world.service().map(|service| Value::clone(&service)),
             secrets: world.secrets().iter().filter(theirs).map(|secret| Value::clone(secret)).collect(),

@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt as _, future::BoxFuture, stream};
 use http::{Method, Request, Response, StatusCode};
 use kube::client::Body as RequestBody;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 use tower::{BoxError, Service};
 
@@ -98,7 +98,8 @@ pub enum EventFault {
     Dropped,
     /// It is delivered twice.
     Doubled,
-    /// It is delivered after the next event of its watch, or a minute later.
+    /// It is delivered after the next event of its watch, or a minute later. A deletion stays before what
+    /// follows of the same name: no watch of an API server goes back behind a new object.
     Late,
     /// The watch ends in its place, without a word.
     Closed,
@@ -449,7 +450,10 @@ impl Watch {
                 state.hits += usize::from(fault.is_some());
                 fault
             };
-            let late = self.held.take();
+            let mut late = self.held.take();
+            if let Some((deletion, _)) = late.take_if(|(late, _)| is_deletion_of_same(late, &event)) {
+                self.queue.push_back(deletion);
+            }
             match fault {
                 None => self.queue.push_back(event),
                 Some(EventFault::Dropped) => self.ends = Some(Instant::now() + LOST_EVENT_SHOWS),
@@ -464,6 +468,14 @@ impl Watch {
             self.queue.extend(late.map(|(event, _)| event));
         }
     }
+}
+
+/// Whether the first event is the deletion of an object of the name that the second is about.
+fn is_deletion_of_same(first: &Bytes, second: &Bytes) -> bool {
+    let parsed = |event: &Bytes| serde_json::from_slice::<Value>(event).unwrap_or_default();
+    let (first, second) = (parsed(first), parsed(second));
+    text(&first, "/type") == "DELETED"
+        && text(&first, "/object/metadata/name") == text(&second, "/object/metadata/name")
 }
 
 impl Service<Request<RequestBody>> for Line {

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -162,35 +162,38 @@ fn elections(arguments: &Arguments, seed: u64) -> usize {
 fn campaigns(arguments: &Arguments, seed: u64, beginnings: &Beginnings) -> anyhow::Result<usize> {
     let started = Instant::now();
     let end = arguments.minutes.map(|minutes| started + Duration::from_mins(minutes));
-    let (next, walked, failures) = (AtomicU64::new(0), Mutex::new(Walked::default()), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..threads() {
-            scope.spawn(|| {
-                let lock = || failures.lock().unwrap_or_else(PoisonError::into_inner);
-                while end.is_none_or(|end| Instant::now() < end) && lock().len() < arguments.enough {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    match walk(beginnings, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number)) {
-                        Ok(more) => {
-                            let mut walked = walked.lock().unwrap_or_else(PoisonError::into_inner);
-                            walked.lives += more.lives;
-                            walked.acts += more.acts;
-                            if walked.acts >= arguments.acts {
-                                return;
-                            }
-                        }
-                        Err(failure) => lock().push(failure),
+    let (next, walked, failures) = (AtomicU64::new(0), Mutex::new(Walked::default()), AtomicUsize::new(0));
+    let work = || -> anyhow::Result<()> {
+        while end.is_none_or(|end| Instant::now() < end)
+            && failures.load(Ordering::Relaxed) < arguments.enough
+        {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            match walk(beginnings, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number)) {
+                Ok(more) => {
+                    let mut walked = walked.lock().unwrap_or_else(PoisonError::into_inner);
+                    walked.lives += more.lives;
+                    walked.acts += more.acts;
+                    if walked.acts >= arguments.acts {
+                        break;
                     }
                 }
-            });
+                Err(failure) => {
+                    failures.fetch_add(1, Ordering::Relaxed);
+                    let campaign::Failure { case, words } = *failure;
+                    println!("FAILED: {words}\nthe shortest life: {}", serde_json::to_string(&case)?);
+                    keep(arguments, &Regression::Campaign(case))?;
+                }
+            }
         }
-    });
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a campaign panicked"))?)
+    })?;
     let Walked { lives, acts } = walked.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{lives} lives of {acts} acts, {} s", started.elapsed().as_secs());
-    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for failure in &failures {
-        let campaign::Failure { case, words } = failure.as_ref();
-        println!("FAILED: {words}\nthe shortest life: {}", serde_json::to_string(case)?);
-        keep(arguments, &Regression::Campaign(case.clone()))?;
-    }
-    Ok(failures.len())
+    Ok(failures.into_inner())
 }

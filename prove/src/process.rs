@@ -60,7 +60,7 @@ impl Process {
     /// Starts one that needs no election.
     #[must_use]
     pub fn start(start: &Start<'_>) -> Self {
-        let Parts { line, client, surroundings, metrics } = Parts::of(start, None, client::CALL_DEADLINE);
+        let Parts { line, client, surroundings, metrics } = Parts::of(start, None);
         let images = start.images.clone();
         let counted = Arc::clone(&metrics);
         let task = tokio::spawn(async move {
@@ -74,7 +74,7 @@ impl Process {
     #[must_use]
     pub fn start_elected(start: &Start<'_>, lease: lease::Settings) -> Self {
         let identity = Some(lease.identity.clone());
-        let Parts { line, client, surroundings, metrics } = Parts::of(start, identity, client::CALL_DEADLINE);
+        let Parts { line, client, surroundings, metrics } = Parts::of(start, identity);
         let lease_line = Line::new(start.api, start.clock.clone(), start.effects.clone(), None);
         let lease_client = client::over(lease_line.clone(), lease.renewal(), Arc::clone(&metrics));
         let clients = Clients { calls: client, lease: lease_client };
@@ -142,11 +142,11 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(start: &Start<'_>, elected: Option<String>, deadline: Duration) -> Self {
+    fn of(start: &Start<'_>, elected: Option<String>) -> Self {
         let clock = start.clock.of_another_machine();
         let metrics = Arc::new(Metrics::new());
         let line = Line::new(start.api, clock.clone(), start.effects.clone(), elected);
-        let client = client::over(line.clone(), deadline, Arc::clone(&metrics));
+        let client = client::over(line.clone(), client::CALL_DEADLINE, Arc::clone(&metrics));
         let pods = Arc::new(Pods { application: start.application.clone(), clock: start.clock.clone() });
         let surroundings =
             Surroundings::simulated(Arc::new(move || clock.now()), StdRng::seed_from_u64(start.seed), pods);

@@ -12,7 +12,7 @@ use crate::{
     campaign::{Beginnings, Case, live},
     run::Faults,
     scenarios::Scenario,
-    sweep::replay,
+    sweep::{checksum, replay},
 };
 
 /// One failure of the past.
@@ -53,9 +53,7 @@ impl Regression {
     pub fn keep(&self, folder: &Path) -> anyhow::Result<PathBuf> {
         let text = serde_json::to_string_pretty(self)?;
         fs::create_dir_all(folder)?;
-        let number =
-            text.bytes().fold(0x811c_9dc5_u32, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        let path = folder.join(format!("{number:08x}.json"));
+        let path = folder.join(format!("{:08x}.json", checksum(&text)));
         fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
         Ok(path)
     }

@@ -183,7 +183,8 @@ fn pair(single: &[Faults], chance: &mut StdRng) -> Option<Faults> {
 }
 
 /// FNV-1a: the same in every release of the standard library, unlike its hashers.
-fn checksum(text: &str) -> u32 {
+#[must_use]
+pub fn checksum(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 

@@ -147,22 +147,18 @@ impl World {
     /// Lets time pass until nothing has been written for this long; whether that came to be.
     pub async fn calm_down(&mut self, quiet: Duration, longest: Duration) -> bool {
         let step = Duration::from_secs(5).min(quiet);
-        let (mut revision, mut calm) = (self.written(), Duration::ZERO);
+        let (mut revision, mut calm) = (self.api.revision(), Duration::ZERO);
         let end = tokio::time::Instant::now() + longest;
         while calm < quiet {
             if tokio::time::Instant::now() > end {
                 return false;
             }
             self.pass(step).await;
-            let now = self.written();
+            let now = self.api.revision();
             calm = if now == revision { calm + step } else { Duration::ZERO };
             revision = now;
         }
         true
-    }
-
-    fn written(&self) -> u64 {
-        self.api.revision()
     }
 
     /// Ends the present process as SIGKILL does, and starts another one.

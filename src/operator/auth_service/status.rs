@@ -113,7 +113,7 @@ pub fn status(view: &View<'_>) -> AuthServiceStatus {
         ready_replicas: replicas.map_or(0, |replicas| replicas.ready),
         selector: Some(selector(&identity.selector(Component::Server))),
         url: Some(url(view)),
-        database: database_status(&migrated, previous.database),
+        database: database_status(view, &migrated, previous.database),
         token: match stored_signer(view) {
             Some(signer) => Some(TokenStatus {
                 key_id: Some(signer.id.clone()),
@@ -141,14 +141,22 @@ fn stored_signer<'a>(view: &'a View<'_>) -> Option<&'a Signer> {
     stored.contains_key(&signer.entry()).then_some(signer)
 }
 
-fn database_status(migrated: &Migrated, previous: Option<DatabaseStatus>) -> Option<DatabaseStatus> {
+fn database_status(
+    view: &View<'_>,
+    migrated: &Migrated,
+    previous: Option<DatabaseStatus>,
+) -> Option<DatabaseStatus> {
     match migrated {
         Migrated::Complete(Some(report)) => Some(DatabaseStatus {
             version: report.database_version.clone(),
             schema_version: Some(report.schema_version),
         }),
-        // The pod with the report is gone; that there is a database must be remembered all the same.
-        Migrated::Complete(None) => Some(previous.unwrap_or_default()),
+        // The pod with the report is gone: the server's pods know the database, too. Before they are asked,
+        // that there is one must be remembered all the same.
+        Migrated::Complete(None) => {
+            let known = previous.filter(|previous| previous.version.is_some());
+            Some(known.or_else(|| database::seen(view)).unwrap_or_default())
+        }
         Migrated::NotYet(_) | Migrated::Failed(_) => previous,
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Finding, Migrated, Truth, View};
 use crate::{
-    api::conditions::Reason,
+    api::{auth_service::DatabaseStatus, conditions::Reason},
     contract::{self, DatabaseFault},
     operator::{
         auth_service::{
@@ -118,6 +118,13 @@ fn said<'a>(view: &'a View<'_>, connection: &Connection) -> Vec<&'a contract::Da
         Verdict::Answered { .. } | Verdict::Unknown => None,
     });
     answers.filter(|said| said.account == connection.account.username).collect()
+}
+
+/// The database as a pod sees it that finds no fault with it.
+pub(super) fn seen(view: &View<'_>) -> Option<DatabaseStatus> {
+    let connection = &view.decision.plan.server.as_ref()?.connection;
+    let said = said(view, connection).into_iter().find(|said| said.fault.is_none())?;
+    Some(DatabaseStatus { version: said.version.clone(), schema_version: Some(said.schema_version) })
 }
 
 /// What a person can do about a fault that a pod reports.

@@ -158,6 +158,21 @@ fn a_migration_that_left_no_report_is_told_by_its_log_or_by_the_job_controller()
 }
 
 #[test]
+fn without_the_migrations_report_the_pods_tell_of_the_database() {
+    let mut world = World::new(json!({}));
+    world.up();
+    world.observed.migration_pods.clear();
+    let known = |world: &mut World| {
+        let database = world.report().database.unwrap();
+        (database.version, database.schema_version)
+    };
+    assert_eq!(known(&mut world), (None, None), "there is one, and nobody has told of it yet");
+    world.later(60);
+    world.pod_says(ACCOUNT, None);
+    assert_eq!(known(&mut world), (Some("9.7.4".to_owned()), Some(2)));
+}
+
+#[test]
 fn a_bad_change_of_the_database_leaves_the_verdict_on_the_live_one() {
     let mut world = World::external(json!({"credentialsSecretRef": {"name": "theirs"}}));
     world.secret("theirs", &[("username", "u"), ("password", "p")]);
