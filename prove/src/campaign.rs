@@ -1,77 +1,35 @@
 //! Campaigns: random lives of a resource, of changes, edits, faults and restarts. However it went, once
 //! all is well again the end is that of a resource newly made with the last spec.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use authservice::operator::labels;
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner},
-};
-use serde::{Deserialize, Serialize};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use serde_json::{Value, json};
 
 use crate::{
     api_server::Kind,
-    application::{database::StatementFault, server::Ring},
-    line::{EventFault, Fault, Plan},
-    normal_form::{State, differences},
+    application::server::Ring,
+    line::Plan,
+    lives::{Act, Beginning, Case, lives},
+    newly_made::{Given, comparable, newly_made},
+    normal_form::differences,
     objects::{condition_holds, data, items, number, text},
     oracles::{judge, judge_data, missing_users},
     run::simulated,
-    scenarios::{EXTERNAL_FIELDS, FIELDS, secrets},
+    scenarios::secrets,
     steps::{CALM, Child, LONGEST, Step, act_all},
     world::{Moment, NAMESPACE, SERVICE, World},
 };
 
 /// The Secret of the signing keys.
 const KEYS: &str = "gate-keys";
-/// Longest life, in acts.
-const LONGEST_LIFE: usize = 160;
 /// How long two lead: they undo each other's reports without a pause, and the election ends it.
 const BESIDE: Duration = Duration::from_secs(1);
 /// Longer than the clock of a process may go wrong.
 const CLOCK_JUMP: Duration = Duration::from_mins(65);
 /// Lives tried with one seed, before the next.
 const LIVES: u32 = 8;
-
-/// One act of a life.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Act {
-    /// Somebody does something.
-    Step(Step),
-    /// A call from now on goes wrong.
-    Call(usize, Fault),
-    /// An event of a watch from now on goes wrong.
-    Event(usize, EventFault),
-    /// A statement of a migration from now on goes wrong.
-    Statement(usize, StatementFault),
-}
-
-/// A life: acts, each with how many milliseconds pass after it.
-pub type Life = Vec<(Act, u16)>;
-
-/// Where a life begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Beginning {
-    /// Nothing was created yet.
-    Nothing,
-    /// A resource with a managed database is settled.
-    Managed,
-    /// A resource with an external database is settled.
-    External,
-}
-
-/// A life that broke a promise, as it is kept for later runs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Case {
-    /// Where it begins.
-    pub beginning: Beginning,
-    /// The seed of the world.
-    pub seed: u64,
-    /// What is done.
-    pub life: Life,
-}
 
 /// The moments at which lives begin.
 pub struct Beginnings {
@@ -112,103 +70,6 @@ impl Beginnings {
             Beginning::External => &self.external,
         }
     }
-}
-
-fn spec_patches() -> impl Strategy<Value = Step> {
-    let changing: Vec<_> = FIELDS.iter().chain(EXTERNAL_FIELDS).filter(|field| field.changes).collect();
-    (prop::sample::select(changing), 0..3_usize)
-        .prop_map(|(field, value)| Step::Spec(field.patch((value < 2).then(|| field.value(value)))))
-}
-
-fn creations() -> impl Strategy<Value = Step> {
-    let fields: Vec<_> = FIELDS.iter().filter(|field| field.path != "/suspend").collect();
-    prop::collection::vec((prop::sample::select(fields), 0..2_usize), 0..6).prop_map(|chosen| {
-        let mut spec = json!({});
-        for (field, value) in chosen {
-            json_patch::merge(&mut spec, &field.patch(Some(field.value(value))));
-        }
-        Step::Create(spec)
-    })
-}
-
-fn removals() -> impl Strategy<Value = Step> {
-    prop::sample::select(vec![
-        (Child::Secret, "gate-keys"),
-        (Child::Secret, "gate-database"),
-        (Child::Secret, "gate-mysql-root"),
-        (Child::Secret, "gate-credentials"),
-        (Child::Secret, "gate-administration"),
-        (Child::Secret, "user"),
-        (Child::Secret, "signing"),
-        (Child::Secret, "certificate"),
-        (Child::Secret, "root"),
-        (Child::Deployment, "gate"),
-        (Child::StatefulSet, "gate-mysql"),
-        (Child::Service, "gate"),
-        (Child::Service, "gate-mysql"),
-        (Child::Service, "gate-administration"),
-        (Child::PodDisruptionBudget, "gate"),
-        (Child::Job, ""),
-    ])
-    .prop_map(|(child, name)| Step::Remove(child, name.to_owned()))
-}
-
-fn edits() -> impl Strategy<Value = Step> {
-    prop::sample::select(vec![
-        (Child::Deployment, "gate", json!({"spec": {"replicas": 5}})),
-        (Child::Deployment, "gate", json!({"metadata": {"labels": {"authservice.dev/name": null}}})),
-        (Child::Deployment, "gate", json!({"spec": {"template": {"spec": {"containers": [{"name": "auth-server", "image": "foreign:1"}]}}}})),
-        (Child::Service, "gate", json!({"spec": {"selector": {"foreign": "key"}}})),
-        (Child::Service, "gate", json!({"spec": {"ports": [{"name": "http", "port": 5000, "protocol": "TCP", "targetPort": 1}]}})),
-        (Child::Service, "gate-mysql", json!({"spec": {"publishNotReadyAddresses": false}})),
-        (Child::Secret, "gate-credentials", json!({"data": {"MYSQL_PASSWORD": "eA==", "foreign": "eA=="}})),
-        (Child::PodDisruptionBudget, "gate", json!({"spec": {"maxUnavailable": 0}})),
-    ])
-    .prop_map(|(child, name, patch)| Step::Edit(child, name.to_owned(), patch))
-}
-
-fn other_steps() -> impl Strategy<Value = Step> {
-    let names = ["gate-keys", "gate-database", "gate-mysql-root", "user", "signing", "certificate", "root"];
-    let host = prop::sample::select(vec![None, Some("db".to_owned())]);
-    prop_oneof![
-        prop::sample::select(names.to_vec()).prop_map(|name| Step::Restore(name.to_owned())),
-        prop::sample::select(names[..3].to_vec())
-            .prop_map(|name| Step::Annotate(labels::REGENERATE.to_owned(), Some(name.to_owned()))),
-        Just(Step::Annotate(labels::REGENERATE.to_owned(), None)),
-        (0..5).prop_map(Step::Scale),
-        Just(Step::Delete),
-        prop::sample::select(secrets()),
-        (host, any::<bool>()).prop_map(|(host, answers)| Step::Reach { host, answers }),
-        prop::sample::select(vec!["server", "database", "migration"])
-            .prop_map(|part| Step::Evict(part.to_owned())),
-        (1..4).prop_map(|release| Step::Release(format!("registry/auth-server:{release}"))),
-        Just(Step::Restart),
-        prop::sample::select(vec![10_u64, 60, 300, 900]).prop_map(Step::Wait),
-    ]
-}
-
-fn acts() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        8 => spec_patches().prop_map(Act::Step),
-        2 => creations().prop_map(Act::Step),
-        2 => removals().prop_map(Act::Step),
-        2 => edits().prop_map(Act::Step),
-        4 => other_steps().prop_map(Act::Step),
-        4 => (0..60_usize, prop::sample::select(Fault::ALL.to_vec())).prop_map(|(at, fault)| Act::Call(at, fault)),
-        1 => (0..20_usize, prop::sample::select(EventFault::ALL.to_vec())).prop_map(|(at, fault)| Act::Event(at, fault)),
-        1 => (0..12_usize, prop::sample::select(StatementFault::ALL.to_vec()))
-            .prop_map(|(at, fault)| Act::Statement(at, fault)),
-    ]
-}
-
-fn lives() -> impl Strategy<Value = (Beginning, u64, Life)> {
-    let beginning = prop::sample::select(vec![
-        Beginning::Nothing,
-        Beginning::Managed,
-        Beginning::Managed,
-        Beginning::External,
-    ]);
-    (beginning, any::<u64>(), prop::collection::vec((acts(), 0..4000_u16), 1..=LONGEST_LIFE))
 }
 
 /// What a campaign did.
@@ -484,135 +345,4 @@ async fn writes_at_rest(world: &mut World) -> Vec<String> {
     let calls = world.process.line.calls();
     let writes = calls.iter().skip(before).filter(|call| call.is_write());
     writes.map(|call| format!("a write at rest: {} {}", call.method, call.path)).collect()
-}
-
-/// What the end of a life depends on.
-pub struct Given {
-    service: Option<Value>,
-    secrets: Vec<Value>,
-    external: BTreeMap<String, crate::application::database::Database>,
-    images: authservice::operator::context::Images,
-}
-
-impl Given {
-    /// That of a world.
-    #[must_use]
-    pub fn of(world: &World) -> Self {
-        let theirs = |secret: &&Arc<Value>| secret["metadata"].get("labels").is_none();
-        Self {
-            service: world.service().map(|service| Value::clone(&service)),
-            secrets: world.secrets().iter().filter(theirs).map(|secret| Value::clone(secret)).collect(),
-            external: world.application.lock().external.clone(),
-            images: world.images.clone(),
-        }
-    }
-}
-
-/// The end of a resource that was only just made with this spec.
-///
-/// # Errors
-/// It cannot be made.
-pub async fn newly_made(objects: &Given, seed: u64) -> anyhow::Result<State> {
-    let mut world = World::at(&Moment::empty(), seed);
-    world.images = objects.images.clone();
-    world.restart();
-    world.application.lock().external.clone_from(&objects.external);
-    for secret in &objects.secrets {
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret["metadata"]["name"], "namespace": NAMESPACE}, "data": secret["data"]});
-        anyhow::ensure!(world.api.create("kubectl", secret).is_ok(), "a Secret was refused");
-    }
-    if let Some(service) = &objects.service {
-        let spec = service["spec"].clone();
-        anyhow::ensure!(
-            world.act(&Step::Create(spec.clone())).await? == crate::steps::Done::Yes,
-            "a spec that was reached by changes cannot be created: {spec}"
-        );
-    }
-    world.calm_down(CALM * 6, LONGEST).await;
-    Ok(comparable(world.state()?))
-}
-
-/// A state without what a past leaves behind by design: older keys and accounts, Secrets that are kept,
-/// volumes that never shrink.
-#[must_use]
-pub fn comparable(state: State) -> State {
-    let kept = |key: &String| {
-        !matches!(
-            key.as_str(),
-            "Secret gate-keys"
-                | "Secret gate-database"
-                | "Secret gate-admin"
-                | "Secret gate-administration"
-                | "Secret gate-mysql-root"
-        ) && !key.starts_with("PersistentVolumeClaim ")
-    };
-    let asks_for = |pointer: &str| {
-        state.get("AuthService gate").is_some_and(|service| service.pointer(pointer).is_some())
-    };
-    let brings_key = asks_for("/spec/token/signingKeySecretRef");
-    let names_users = asks_for("/spec/users/bootstrap");
-    let mut state: State = state
-        .into_iter()
-        .filter(|(key, _)| kept(key))
-        .map(|(key, value)| {
-            let is_job = key.starts_with("Job ");
-            (key, plain(value, is_job))
-        })
-        .collect();
-    // A key that was brought once goes on signing.
-    if let Some(key) = state
-        .get_mut("Secret gate-credentials")
-        .filter(|_| !brings_key)
-        .and_then(|secret| secret.pointer_mut("/data/JWT_SECRET"))
-    {
-        *key = json!("<key>");
-    }
-    // The first admin's Secret is made once: a database of before knows that admin, and nobody the password.
-    if let Some(conditions) = state
-        .get_mut("AuthService gate")
-        .filter(|_| !names_users)
-        .and_then(|service| service.pointer_mut("/status/conditions"))
-        .and_then(Value::as_array_mut)
-    {
-        conditions.retain(|condition| condition[0] != "BootstrapUserMissing");
-    }
-    state
-}
-
-/// A state without the numbers of accounts, and without the Secrets that hold older ones.
-#[must_use]
-pub fn forgiving(state: State) -> State {
-    let kept = |key: &String| !matches!(key.as_str(), "Secret gate-keys" | "Secret gate-database");
-    let numberless = |object: Value| serde_json::from_str(&numberless(&object.to_string())).unwrap_or(object);
-    state.into_iter().filter(|(key, _)| kept(key)).map(|(key, value)| (key, numberless(value))).collect()
-}
-
-fn plain(mut object: Value, is_job: bool) -> Value {
-    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.remove("volumeClaimTemplates");
-        // A Job that is done is not made again for what its next one will be pulled with.
-        if let Some(pod) = spec.get_mut("template").filter(|_| is_job) {
-            pod["spec"].as_object_mut().map(|pod| pod.remove("imagePullSecrets"));
-        }
-    }
-    if let Some(status) = object.get_mut("status").filter(|status| status.get("conditions").is_some()) {
-        let conditions: Vec<Value> = items(status, "/conditions")
-            .iter()
-            .map(|condition| json!([condition["type"], condition["status"], condition["reason"]]))
-            .collect();
-        status["conditions"] = json!(conditions);
-    }
-    serde_json::from_str(&numberless(&object.to_string())).unwrap_or(object)
-}
-
-/// A text without the numbers of accounts and keys.
-fn numberless(text: &str) -> String {
-    let mut plain = text.to_owned();
-    for number in (2..40).rev() {
-        plain = plain
-            .replace(&format!("as_<account id>_{number}\""), "as_<account id>_1\"")
-            .replace(&format!("\"{number}.password\""), "\"1.password\"")
-            .replace(&format!("<key id {number}>"), "<key id 1>");
-    }
-    plain
 }

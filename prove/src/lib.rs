@@ -7,6 +7,8 @@ pub mod campaign;
 pub mod clock;
 pub mod elections;
 pub mod line;
+pub mod lives;
+pub mod newly_made;
 #[path = "../../tests/support/normal_form.rs"]
 pub mod normal_form;
 pub mod objects;

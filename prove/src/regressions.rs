@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    campaign::{Beginnings, Case, live},
+    campaign::{Beginnings, live},
+    lives::Case,
     run::Faults,
     scenarios::Scenario,
     sweep::{checksum, replay},

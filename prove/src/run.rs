@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     application::database::StatementFault,
-    campaign::{Given, comparable, forgiving, newly_made},
     line::{Call, Fault, Plan},
+    newly_made::{Given, comparable, forgiving, newly_made},
     normal_form::{State, differences},
     objects::{condition_holds, number},
     oracles::{judge, judge_accounts, judge_data, missing_users},
