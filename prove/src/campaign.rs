@@ -16,8 +16,8 @@ use crate::{
     normal_form::differences,
     objects::{condition_holds, data, items, number, text},
     oracles::{judge, judge_data, missing_users},
-    run::simulated,
-    scenarios::secrets,
+    run::{simulated, writes_at_rest},
+    scenarios::{external, secrets},
     steps::{CALM, Child, LONGEST, Step, act_all},
     world::{Moment, NAMESPACE, SERVICE, World},
 };
@@ -55,11 +55,10 @@ impl Beginnings {
                 anyhow::Ok(world.moment())
             })
         };
-        let external = json!({"database": {"external": {"hosts": [{"host": "db"}], "adminCredentialsSecretRef": {"name": "root"}}}});
         Ok(Self {
             nothing: reach(Vec::new())?,
             managed: reach(vec![Step::Create(json!({})), Step::Settle])?,
-            external: reach(vec![Step::Create(external), Step::Settle])?,
+            external: reach(vec![Step::Create(external()), Step::Settle])?,
         })
     }
 
@@ -307,7 +306,7 @@ async fn conclude(world: &mut World, record: &mut Record) -> anyhow::Result<()> 
     }
     for name in ["gate-mysql-root", "gate-database", KEYS] {
         if world.service().is_some_and(|service| condition_holds(&service, "SecretLost")) {
-            regenerate(world, name).await?;
+            regenerate(world, name, record).await?;
         }
     }
     // A root password is taken over by the next start, as the condition says.
@@ -318,12 +317,10 @@ async fn conclude(world: &mut World, record: &mut Record) -> anyhow::Result<()> 
 }
 
 /// Asks for a Secret to be made anew that nobody can bring back.
-async fn regenerate(world: &mut World, name: &str) -> anyhow::Result<()> {
+async fn regenerate(world: &mut World, name: &str, record: &mut Record) -> anyhow::Result<()> {
     if world.api.get(Kind::Secret, NAMESPACE, name).is_none() {
-        if name == KEYS {
-            give_up_keys(world);
-        }
-        world.act(&Step::Annotate(labels::REGENERATE.to_owned(), Some(name.to_owned()))).await?;
+        let request = Step::Annotate(labels::REGENERATE.to_owned(), Some(name.to_owned()));
+        perform(world, &Act::Step(request), record).await?;
         world.act(&Step::Settle).await?;
     }
     Ok(())
@@ -337,12 +334,4 @@ fn usable_references(service: &Value) -> Value {
             json!({"credentialsSecretRef": null, "adminCredentialsSecretRef": {"name": "root"}});
     }
     patch
-}
-
-async fn writes_at_rest(world: &mut World) -> Vec<String> {
-    let before = world.process.line.calls().len();
-    world.pass(Duration::from_mins(11)).await;
-    let calls = world.process.line.calls();
-    let writes = calls.iter().skip(before).filter(|call| call.is_write());
-    writes.map(|call| format!("a write at rest: {} {}", call.method, call.path)).collect()
 }

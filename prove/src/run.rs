@@ -231,22 +231,27 @@ impl End {
 
     /// Looks whether it stays, without a write.
     async fn stays(&self, world: &mut World) -> anyhow::Result<Vec<String>> {
-        let before: Vec<usize> = world.processes().map(|process| process.line.calls().len()).collect();
-        world.pass(STABLE).await;
-        let since = world
-            .processes()
-            .zip(before)
-            .flat_map(|(process, before)| process.line.calls().into_iter().skip(before));
-        let mut offences: Vec<String> = since
-            .filter(Call::is_write)
-            .map(|call| format!("a write at rest: {} {}", call.method, call.path))
-            .collect();
+        let mut offences = writes_at_rest(world).await;
         let difference = self.difference(world)?;
         if !difference.is_empty() {
             offences.push(format!("the end does not stay: {difference}"));
         }
         Ok(offences)
     }
+}
+
+/// Writes of a world that has come to rest, over longer than any look at it is away.
+pub async fn writes_at_rest(world: &mut World) -> Vec<String> {
+    let before: Vec<usize> = world.processes().map(|process| process.line.calls().len()).collect();
+    world.pass(STABLE).await;
+    let since = world
+        .processes()
+        .zip(before)
+        .flat_map(|(process, before)| process.line.calls().into_iter().skip(before));
+    since
+        .filter(Call::is_write)
+        .map(|call| format!("a write at rest: {} {}", call.method, call.path))
+        .collect()
 }
 
 fn writes(calls: &[Call]) -> Writes {

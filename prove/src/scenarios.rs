@@ -186,7 +186,9 @@ fn remove(child: Child, name: &str) -> Step {
 
 const EXTERNAL: &str = r#"{"database": {"external": {"hosts": [{"host": "db"}], "adminCredentialsSecretRef": {"name": "root"}}}}"#;
 
-fn external() -> Value {
+/// A spec with the user's database, in which the operator makes accounts.
+#[must_use]
+pub fn external() -> Value {
     serde_json::from_str(EXTERNAL).unwrap_or_default()
 }
 

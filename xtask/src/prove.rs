@@ -54,7 +54,7 @@ fn search(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Half of the time for single faults and pairs, the rest for elections and campaigns.
-fn amount(minutes: u64) -> [String; 10] {
+fn amount(minutes: u64) -> Vec<String> {
     let one_in = (EXHAUSTIVE_MINUTES * 2 / minutes).max(1);
     [
         ("--one-in", one_in),
@@ -65,8 +65,6 @@ fn amount(minutes: u64) -> [String; 10] {
     ]
     .map(|(name, value)| [name.to_owned(), value.to_string()])
     .concat()
-    .try_into()
-    .unwrap_or_default()
 }
 
 /// Builds the program in a workspace, with the caches of this one.
