@@ -20,6 +20,10 @@ use authservice_prove::{
 };
 use clap::Parser;
 
+/// A run allocates millions of small JSON values, which this one hands out in half the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The operator under faults, on simulated time
 #[derive(Parser)]
 struct Arguments {

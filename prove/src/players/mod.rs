@@ -38,6 +38,8 @@ pub struct Players {
     chance: StdRng,
     /// When what was noticed is acted on.
     due: BTreeMap<String, Timestamp>,
+    /// When controllers looked last, and at which revision.
+    looked: (Timestamp, u64),
     /// Hashes of templates, by uid and generation.
     hashes: BTreeMap<(String, i64), String>,
     addresses: u32,
@@ -49,7 +51,8 @@ impl Players {
     pub fn new(api: ApiServer, application: Shared, clock: Clock, seed: u64) -> Self {
         let chance = StdRng::seed_from_u64(seed);
         let addresses = u32::try_from(application.lock().addresses.len()).unwrap_or_default();
-        Self { api, application, clock, chance, due: BTreeMap::new(), hashes: BTreeMap::new(), addresses }
+        let (due, hashes, looked) = (BTreeMap::new(), BTreeMap::new(), (Timestamp::UNIX_EPOCH, 0));
+        Self { api, application, clock, chance, due, looked, hashes, addresses }
     }
 
     /// Plays for ever.
@@ -85,12 +88,22 @@ impl Players {
     fn step(&mut self) {
         let now = self.clock.now();
         self.due.retain(|_, due| now.duration_since(*due) < SignedDuration::from_mins(10));
-        self.collect_garbage();
-        self.deployments();
-        self.stateful_sets();
-        self.jobs();
+        if self.concerns_controllers(now) {
+            self.looked = (now, self.api.revision());
+            self.collect_garbage();
+            self.deployments();
+            self.stateful_sets();
+            self.jobs();
+        }
         self.pods();
         self.use_service();
+    }
+
+    /// Whether an object has changed since controllers looked last, or something has become due: they act on
+    /// nothing else, while kubelets and users also look at processes.
+    fn concerns_controllers(&self, now: Timestamp) -> bool {
+        let (at, revision) = self.looked;
+        self.api.revision() != revision || self.due.values().any(|due| at < *due && *due <= now)
     }
 
     /// A short word for a workload's template, as `pod-template-hash` is.
