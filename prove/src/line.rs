@@ -2,7 +2,7 @@
 //! or one event of a watch, goes wrong as planned.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
@@ -185,6 +185,8 @@ struct State {
     /// Until when nothing passes.
     closed: Option<Instant>,
     stale: Option<(u64, Instant)>,
+    /// When watches that lost an event end, by their paths; one that follows another one ends for it.
+    losses: BTreeMap<String, Instant>,
     hits: usize,
     offences: Vec<String>,
 }
@@ -221,6 +223,14 @@ impl Line {
         state.events = 0;
         state.hits = 0;
         state.plan = plan;
+    }
+
+    /// What of the plan is still to come, counted from now on: the next process goes on with it.
+    #[must_use]
+    pub fn rest_of_plan(&self) -> Plan {
+        let state = self.lock();
+        let (calls, events) = (state.calls.len() - state.calls_before, state.events);
+        Plan { calls: later(&state.plan.calls, calls), events: later(&state.plan.events, events) }
     }
 
     /// Answers nothing any more: the process is dead.
@@ -342,7 +352,7 @@ impl Line {
         if is_write {
             self.judge(&request);
         }
-        let watches = is_watch(&request);
+        let watched = is_watch(&request).then(|| request.uri().path().to_owned());
         let mut endpoint = self.endpoint.clone();
         let answer = endpoint.call(request).await?;
         if let Some(number) = number {
@@ -360,10 +370,10 @@ impl Line {
             Some(Fault::ResetAfter) => Err("connection reset by peer".into()),
             Some(Fault::TimeoutAfter) => Ok(refusal(StatusCode::GATEWAY_TIMEOUT, "Timeout")),
             _ if self.lock().dead => std::future::pending().await,
-            _ if watches && answer.status().is_success() => {
-                Ok(answer.map(|body| Body::from_stream(self.disturbed(body))))
-            }
-            _ => Ok(answer),
+            _ => Ok(match watched.filter(|_| answer.status().is_success()) {
+                Some(path) => answer.map(|body| Body::from_stream(self.disturbed(path, body))),
+                None => answer,
+            }),
         }
     }
 
@@ -385,11 +395,16 @@ impl Line {
     }
 
     /// The events of a watch, one of which may go wrong.
-    fn disturbed(self, body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send {
+    fn disturbed(self, path: String, body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send {
         let lines = body.into_data_stream().boxed();
-        let watch = Watch { line: self, lines, queue: VecDeque::new(), held: None, ends: None };
+        let watch = Watch { line: self, path, lines, queue: VecDeque::new(), held: None };
         stream::unfold(watch, |mut watch| async move { Some((watch.next().await?, watch)) })
     }
+}
+
+/// The faults after so many, counted from there.
+fn later<F: Copy>(faults: &[(usize, F)], passed: usize) -> Vec<(usize, F)> {
+    faults.iter().filter_map(|(at, fault)| Some((at.checked_sub(passed)?, *fault))).collect()
 }
 
 struct Begun {
@@ -400,10 +415,10 @@ struct Begun {
 
 struct Watch {
     line: Line,
+    path: String,
     lines: stream::BoxStream<'static, Result<Bytes, axum::Error>>,
     queue: VecDeque<Bytes>,
     held: Option<(Bytes, Instant)>,
-    ends: Option<Instant>,
 }
 
 impl Watch {
@@ -413,7 +428,8 @@ impl Watch {
                 return Some(Ok(bytes));
             }
             let held_until = self.held.as_ref().map(|(_, until)| *until);
-            let read = match [self.ends, held_until].into_iter().flatten().min() {
+            let ends = self.line.lock().losses.get(&self.path).copied();
+            let read = match [ends, held_until].into_iter().flatten().min() {
                 None => self.lines.next().await,
                 Some(wake) => match tokio::time::timeout_at(wake, self.lines.next()).await {
                     Ok(read) => read,
@@ -422,7 +438,7 @@ impl Watch {
                         continue;
                     }
                     Err(_elapsed) => {
-                        self.ends = None;
+                        self.line.lock().losses.remove(&self.path);
                         self.lines = stream::empty().boxed();
                         return Some(Ok(gone()));
                     }
@@ -456,7 +472,10 @@ impl Watch {
             }
             match fault {
                 None => self.queue.push_back(event),
-                Some(EventFault::Dropped) => self.ends = Some(Instant::now() + LOST_EVENT_SHOWS),
+                Some(EventFault::Dropped) => {
+                    let ends = Instant::now() + LOST_EVENT_SHOWS;
+                    self.line.lock().losses.insert(self.path.clone(), ends);
+                }
                 Some(EventFault::Doubled) => self.queue.extend([event.clone(), event]),
                 Some(EventFault::Late) => self.held = Some((event, Instant::now() + LATEST)),
                 Some(EventFault::Closed) => self.lines = stream::empty().boxed(),

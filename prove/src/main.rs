@@ -105,7 +105,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<usize> {
         let swept = sweeps(arguments, seed, &all);
         let Swept { scenarios, points, pairs, missed, .. } = swept;
         println!(
-            "{scenarios} scenarios, {points} single faults, {pairs} pairs ({missed} runs did not come to their fault), {} s",
+            "{scenarios} scenarios, {points} single faults, {pairs} pairs ({missed} of them not met), {} s",
             started.elapsed().as_secs()
         );
         failures += swept.failures.len();
@@ -134,7 +134,25 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Tells how far a long search is, once a minute.
+struct Pulse(Mutex<Instant>);
+
+impl Pulse {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn beat(&self, line: impl FnOnce() -> String) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.elapsed() >= Duration::from_mins(1) {
+            *last = Instant::now();
+            println!("{}", line());
+        }
+    }
+}
+
 fn sweeps(arguments: &Arguments, seed: u64, all: &[scenarios::Scenario]) -> Swept {
+    let (pulse, ended) = (Pulse::new(), AtomicUsize::new(0));
     let extent = Extent {
         seed,
         one_in: arguments.one_in.max(1),
@@ -146,6 +164,8 @@ fn sweeps(arguments: &Arguments, seed: u64, all: &[scenarios::Scenario]) -> Swep
         if arguments.verbose || line.starts_with("FAILED") {
             println!("{line}");
         }
+        let ended = ended.fetch_add(usize::from(!line.starts_with("FAILED")), Ordering::Relaxed) + 1;
+        pulse.beat(|| format!("{ended} of {} scenarios swept", all.len()));
     })
 }
 
@@ -167,6 +187,7 @@ fn campaigns(arguments: &Arguments, seed: u64, beginnings: &Beginnings) -> anyho
     let started = Instant::now();
     let end = arguments.minutes.map(|minutes| started + Duration::from_mins(minutes));
     let (next, walked, failures) = (AtomicU64::new(0), Mutex::new(Walked::default()), AtomicUsize::new(0));
+    let pulse = Pulse::new();
     let work = || -> anyhow::Result<()> {
         while end.is_none_or(|end| Instant::now() < end)
             && failures.load(Ordering::Relaxed) < arguments.enough
@@ -177,6 +198,7 @@ fn campaigns(arguments: &Arguments, seed: u64, beginnings: &Beginnings) -> anyho
                     let mut walked = walked.lock().unwrap_or_else(PoisonError::into_inner);
                     walked.lives += more.lives;
                     walked.acts += more.acts;
+                    pulse.beat(|| format!("{} lives of {} acts so far", walked.lives, walked.acts));
                     if walked.acts >= arguments.acts {
                         break;
                     }

@@ -208,20 +208,23 @@ pub fn all() -> Vec<Scenario> {
     let mut scenarios = lives();
     scenarios.extend(losses());
     scenarios.extend(edits());
+    scenarios.extend(restores());
+    scenarios.extend(external_fields());
     for field in FIELDS {
         scenarios.extend(of_field(field));
     }
     scenarios
 }
 
+fn with_database(steps: Vec<Step>) -> Vec<Step> {
+    let mut all = secrets();
+    all.push(Step::External("db".to_owned()));
+    all.extend(steps);
+    all
+}
+
 /// From creation to deletion, on each kind of database.
 fn lives() -> Vec<Scenario> {
-    let with_database = |steps: Vec<Step>| {
-        let mut all = secrets();
-        all.push(Step::External("db".to_owned()));
-        all.extend(steps);
-        all
-    };
     let own_account = json!({"database": {"external": {"hosts": [{"host": "db"}], "name": "auth", "credentialsSecretRef": {"name": "app"}, "adminCredentialsSecretRef": {"name": "root"}}}});
     let gone = |name: &str, policy: &str| Scenario {
         edges: Edges {
@@ -453,6 +456,53 @@ fn edits() -> Vec<Scenario> {
             "every pod is evicted",
             created(json!({})),
             vec![Step::Evict("server".to_owned()), Step::Evict("database".to_owned())],
+        ),
+    ]
+}
+
+/// etcd goes back to an earlier snapshot, while databases and volumes stay.
+fn restores() -> Vec<Scenario> {
+    let change = [Step::BackUp, Step::Spec(json!({"replicas": 4})), Step::Settle, Step::TurnBack];
+    let create = |spec: Value| vec![Step::BackUp, Step::Create(spec), Step::Settle, Step::TurnBack];
+    let again = [create(external()), vec![Step::Settle, Step::Create(external())]].concat();
+    vec![
+        scenario("etcd is restored to before a change", created(json!({})), change.to_vec()),
+        Scenario {
+            edges: Edges { tokens_end: true, stays_unready: true, accounts_stay: true, ..Edges::default() },
+            ..scenario("etcd is restored to before the creation", secrets(), create(json!({})))
+        },
+        Scenario {
+            edges: Edges { tokens_end: true, accounts_stay: true, ..Edges::default() },
+            ..scenario("etcd forgets who owns an external database", with_database(vec![]), again)
+        },
+    ]
+}
+
+/// Fields of an external database change.
+fn external_fields() -> Vec<Scenario> {
+    let changed = |what: &str, before: Value, change: Value| {
+        let mut spec = external();
+        json_patch::merge(&mut spec, &json!({"replicas": 1, "database": {"external": before}}));
+        let given = vec![Step::External("other".to_owned()), Step::Create(spec), Step::Settle];
+        let when = vec![Step::Spec(json!({"database": {"external": change}}))];
+        scenario(format!("/database/external/{what}"), with_database(given), when)
+    };
+    let own_account = json!({"credentialsSecretRef": {"name": "app"}});
+    vec![
+        changed("hosts is changed", json!({}), json!({"hosts": [{"host": "other"}]})),
+        changed("name is changed", json!({}), json!({"name": "shop"})),
+        changed("schema is set", json!({}), json!({"schema": "Existing"})),
+        changed("schema is removed", json!({"schema": "Existing"}), json!({"schema": null})),
+        changed("credentialsSecretRef is set", json!({}), own_account.clone()),
+        changed(
+            "credentialsSecretRef is removed",
+            own_account.clone(),
+            json!({"credentialsSecretRef": null}),
+        ),
+        changed(
+            "adminCredentialsSecretRef is removed",
+            own_account,
+            json!({"adminCredentialsSecretRef": null}),
         ),
     ]
 }

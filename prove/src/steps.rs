@@ -89,6 +89,11 @@ pub enum Step {
     Release(String),
     /// The operator is killed and started again.
     Restart,
+    /// A snapshot of etcd is taken.
+    BackUp,
+    /// etcd is restored from the last snapshot. The API server is away meanwhile, so the operator loses its
+    /// Lease and starts again.
+    TurnBack,
     /// Seconds pass.
     Wait(u64),
     /// Time passes until nothing is written any more.
@@ -137,6 +142,11 @@ impl World {
                 self.restart();
                 true
             }
+            Step::BackUp => {
+                self.backup = Some(self.api.snapshot());
+                true
+            }
+            Step::TurnBack => self.turn_back(),
             Step::Wait(seconds) => {
                 self.pass(Duration::from_secs(*seconds)).await;
                 true
@@ -148,6 +158,15 @@ impl World {
             }
         };
         Ok(if done { Done::Yes } else { Done::Refused })
+    }
+
+    fn turn_back(&mut self) -> bool {
+        let Some(backup) = &self.backup else { return false };
+        self.process.kill();
+        self.end_others();
+        self.api.restore(backup);
+        self.restart();
+        true
     }
 
     fn merge(&self, kind: Kind, name: &str, patch: &Value) -> bool {

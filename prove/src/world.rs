@@ -65,6 +65,8 @@ pub struct World {
     pub process: Process,
     /// Secrets that people deleted, by name.
     pub removed: std::collections::BTreeMap<String, Value>,
+    /// The last snapshot of etcd.
+    pub backup: Option<Snapshot>,
     /// How long a process leads beside the present one; until it is ended, where this is absent.
     pub beside_for: Option<Duration>,
     /// Processes beside it, and former ones.
@@ -103,6 +105,7 @@ impl World {
             clock,
             images,
             process,
+            backup: None,
             beside_for: None,
             removed: std::collections::BTreeMap::new(),
             others: Vec::new(),
@@ -164,7 +167,9 @@ impl World {
     /// Ends the present process as SIGKILL does, and starts another one.
     pub fn restart(&mut self) {
         self.process.kill();
+        let rest = self.process.line.rest_of_plan();
         let next = self.next_process();
+        next.line.arm(rest);
         self.others.push(std::mem::replace(&mut self.process, next));
     }
 
@@ -206,7 +211,7 @@ impl World {
         Process::start(&self.start(self.seed))
     }
 
-    /// Plans what goes wrong for the present process.
+    /// Plans what goes wrong for the present process and those that follow it.
     pub fn arm(&self, plan: Plan) {
         self.process.line.arm(plan);
     }
@@ -214,6 +219,12 @@ impl World {
     /// Every process there was.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.others.iter().chain([&self.process])
+    }
+
+    /// How many of the planned faults have happened.
+    #[must_use]
+    pub fn hits(&self) -> usize {
+        self.processes().map(|process| process.line.hits()).sum()
     }
 
     /// The resource.

@@ -2,7 +2,7 @@
 //! application, and end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -33,7 +33,9 @@ type Files = BTreeMap<String, Vec<u8>>;
 
 impl Players {
     pub(super) fn pods(&mut self) {
-        for pod in self.api.list(Kind::Pod) {
+        let pods = self.api.list(Kind::Pod);
+        self.application.lock().end_all_but(&pods.iter().map(|pod| uid(pod)).collect());
+        for pod in pods {
             if is_deleting(&pod) {
                 self.end_pod(&pod);
             } else if !matches!(text(&pod, "/status/phase"), "Succeeded" | "Failed") {
@@ -335,6 +337,12 @@ impl Players {
 }
 
 impl Application {
+    /// What runs in pods that the API server does not know any more is ended.
+    fn end_all_but(&mut self, pods: &BTreeSet<&str>) {
+        self.processes.retain(|uid, _| pods.contains(uid.as_str()));
+        self.addresses.retain(|_, uid| pods.contains(uid.as_str()));
+    }
+
     fn end(&mut self, pod: &str) {
         self.processes.remove(pod);
         self.addresses.retain(|_, uid| uid != pod);
