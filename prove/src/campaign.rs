@@ -317,7 +317,11 @@ async fn conclude(world: &mut World, record: &mut Record) -> anyhow::Result<()> 
         // Longer than the longest backoff.
         world.calm_down(CALM * 6, LONGEST).await;
     }
-    if let Some(service) = world.service().filter(|service| condition_holds(service, "SecretUnusable")) {
+    // An account of the user's cannot set up a database that it has no rights on.
+    let leads_nowhere = |service: &Arc<Value>| {
+        condition_holds(service, "SecretUnusable") || !condition_holds(service, "SchemaReady")
+    };
+    if let Some(service) = world.service().filter(leads_nowhere) {
         world.act(&Step::Spec(usable_references(&service))).await?;
         world.act(&Step::Settle).await?;
     }
