@@ -231,7 +231,11 @@ impl End {
         // Longer than reads stay stale.
         let mut pause = Duration::from_secs(40);
         loop {
+            let hits = world.hits();
             world.calm_down(pause, LONGEST).await;
+            if world.hits() != hits {
+                continue;
+            }
             let difference = self.difference(world)?;
             if difference.is_empty() {
                 return Ok(Vec::new());

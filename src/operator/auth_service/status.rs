@@ -288,9 +288,12 @@ fn ready(view: &View<'_>, findings: &BTreeMap<ConditionType, Finding>) -> Findin
             if more == 0 { String::new() } else { format!("; and {more} more, see the other conditions") };
         return Finding::new(Truth::False, first.reason, format!("{}{more}", first.message));
     }
-    // Another writer came in between: what this generation asks for is not all written yet.
-    let told = view.previous(ConditionType::Ready).and_then(|ready| ready.observed_generation);
-    if view.outcome.again && told != view.service.metadata.generation {
+    // Another writer came in between: what this generation asks for is not all written yet, and what stands
+    // there may be what an earlier one asked for.
+    let was_ready = view.previous(ConditionType::Ready).is_some_and(|ready| {
+        ready.status == Truth::True.as_str() && ready.observed_generation == view.service.metadata.generation
+    });
+    if view.outcome.again && !was_ready {
         return Finding::new(Truth::False, Reason::RollingOut, "the change is being written");
     }
     // What is known to be wrong says more than what is not known.
