@@ -20,7 +20,7 @@ pub struct Options {
 }
 
 /// Every single fault of every scenario takes about so many minutes of two cores.
-const EXHAUSTIVE_MINUTES: u64 = 120;
+const EXHAUSTIVE_MINUTES: u64 = 240;
 /// Acts of campaigns in each minute asked for; two cores walk them in less than a quarter of it.
 const ACTS_A_MINUTE: u64 = 3_000;
 /// Where deliberate bugs are, each a patch with a line that says how it is found.
