@@ -164,7 +164,8 @@ fn sweeps(arguments: &Arguments, seed: u64, all: &[scenarios::Scenario]) -> Swep
         if arguments.verbose || line.starts_with("FAILED") {
             println!("{line}");
         }
-        let ended = ended.fetch_add(usize::from(!line.starts_with("FAILED")), Ordering::Relaxed) + 1;
+        let one = usize::from(!line.starts_with("FAILED"));
+        let ended = ended.fetch_add(one, Ordering::Relaxed) + one;
         pulse.beat(|| format!("{ended} of {} scenarios swept", all.len()));
     })
 }

@@ -162,7 +162,6 @@ impl World {
 
     fn turn_back(&mut self) -> bool {
         let Some(backup) = &self.backup else { return false };
-        self.process.kill();
         self.end_others();
         self.api.restore(backup);
         self.restart();
